@@ -1,0 +1,1 @@
+//! The Python face of weightstream: a thin PyO3 module.
