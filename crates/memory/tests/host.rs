@@ -1,5 +1,11 @@
 //! Addresses, pool and fault handler against the real kernel.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, clippy::undocumented_unsafe_blocks)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,7 +39,10 @@ fn a_ready_chunk_is_published_by_its_first_touch() {
         assert!(!space.is_published(2));
         assert_eq!(read(&space, 2 * CHUNK + 12345), 7);
         assert!(space.is_published(2));
-        assert!(matches!(space.take_event(), Some(Event::Touched { chunk: 2, .. })));
+        assert!(matches!(
+            space.take_event(),
+            Some(Event::Touched { chunk: 2, .. })
+        ));
         assert_eq!(space.withdraw(2).unwrap(), Some(1));
         fill(&space, 1, 9);
         space.mark_ready(0, 1);
@@ -60,7 +69,9 @@ fn readers_never_see_anything_but_the_chunk() {
                 while !stop.load(Ordering::Relaxed) {
                     let seen = space.rings();
                     while let Some(event) = space.take_event() {
-                        let Event::Missing { offset, .. } = event else { continue };
+                        let Event::Missing { offset, .. } = event else {
+                            continue;
+                        };
                         let chunk = (offset / CHUNK as u64) as u32;
                         if resident.contains(&chunk) {
                             continue;
@@ -83,7 +94,9 @@ fn readers_never_see_anything_but_the_chunk() {
                 thread::spawn(move || {
                     let mut random = seed * 7919 + 1;
                     for _ in 0..400 {
-                        random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                        random = random
+                            .wrapping_mul(6364136223846793005)
+                            .wrapping_add(1442695040888963407);
                         let chunk = (random >> 33) as usize % CHUNKS as usize;
                         let at = (random >> 13) as usize % CHUNK;
                         assert_eq!(read(&space, chunk * CHUNK + at), chunk as u8 + 1);
@@ -112,16 +125,30 @@ fn signal_of_child(act: impl FnOnce()) -> i32 {
         }
         let mut status = 0;
         libc::waitpid(child, &mut status, 0);
-        if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 }
+        if libc::WIFSIGNALED(status) {
+            libc::WTERMSIG(status)
+        } else {
+            0
+        }
     }
 }
 
 #[test]
 fn what_is_not_ours_still_dies() {
     let (space, registration) = space(2, 1, Backend::Move);
-    assert_eq!(signal_of_child(|| unsafe { (8 as *const u8).read_volatile(); }), libc::SIGSEGV);
+    assert_eq!(
+        signal_of_child(|| unsafe {
+            (8 as *const u8).read_volatile();
+        }),
+        libc::SIGSEGV
+    );
     // A child has no pager: it must die, not hang.
-    assert_eq!(signal_of_child(|| { read(&space, 0); }), libc::SIGSEGV);
+    assert_eq!(
+        signal_of_child(|| {
+            read(&space, 0);
+        }),
+        libc::SIGSEGV
+    );
     // Writing to a weight, in a process of its own.
     assert_eq!(
         signal_of_child(|| {
@@ -133,17 +160,32 @@ fn what_is_not_ours_still_dies() {
         libc::SIGSEGV
     );
     drop(registration);
-    assert_eq!(signal_of_child(|| { read(&space, 0); }), libc::SIGSEGV);
+    assert_eq!(
+        signal_of_child(|| {
+            read(&space, 0);
+        }),
+        libc::SIGSEGV
+    );
 }
 
 #[test]
 fn a_thousand_spaces_leave_nothing_behind() {
-    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let mappings = || {
+        std::fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
+    };
     let before = mappings();
     for _ in 0..1000 {
         let (space, _registration) = space(3, 2, Backend::Move);
         space.mark_ready(1, 0);
         read(&space, CHUNK);
     }
-    assert!(mappings() <= before + 300, "{} mappings before, {} after", before, mappings());
+    assert!(
+        mappings() <= before + 300,
+        "{} mappings before, {} after",
+        before,
+        mappings()
+    );
 }

@@ -52,7 +52,12 @@ impl Registration {
         for (index, entry) in TABLE.iter().enumerate() {
             if entry
                 .space
-                .compare_exchange(std::ptr::null_mut(), pointer, Ordering::SeqCst, Ordering::SeqCst)
+                .compare_exchange(
+                    std::ptr::null_mut(),
+                    pointer,
+                    Ordering::SeqCst,
+                    Ordering::SeqCst,
+                )
                 .is_ok()
             {
                 entry.base.store(space.base(), Ordering::SeqCst);
@@ -73,7 +78,9 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.space.close();
-        let Some(entry) = TABLE.get(self.index) else { return };
+        let Some(entry) = TABLE.get(self.index) else {
+            return;
+        };
         entry.length.store(0, Ordering::SeqCst);
         // Handlers that already found the entry leave soon: the space is closed.
         while entry.visitors.load(Ordering::SeqCst) != 0 {
@@ -91,7 +98,9 @@ pub fn ensure_fault_handler() {
     if current.sa_sigaction == ours {
         return;
     }
-    let _guard = INSTALLING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _guard = INSTALLING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let current = query();
     if current.sa_sigaction == ours {
         return;
@@ -124,7 +133,11 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
         let errno = libc::__errno_location();
         let saved = *errno;
         // A signal sent by kill() carries no address of ours.
-        let address = if (*info).si_code > 0 { (*info).si_addr() as usize } else { 0 };
+        let address = if (*info).si_code > 0 {
+            (*info).si_addr() as usize
+        } else {
+            0
+        };
         match serve(address, is_write(context)) {
             Ok(()) => *errno = saved,
             Err(reason) => {
@@ -152,7 +165,9 @@ fn serve(address: usize, write: bool) -> Result<(), Incurable> {
         let space = entry.space.load(Ordering::SeqCst);
         let served = match covers() {
             // SAFETY: the Registration that stored the pointer owns an Arc and waits for visitors before letting go.
-            Some(offset) if !space.is_null() => unsafe { (*space).serve_fault(offset as u64, write) },
+            Some(offset) if !space.is_null() => unsafe {
+                (*space).serve_fault(offset as u64, write)
+            },
             _ => Err(Incurable::Foreign),
         };
         entry.visitors.fetch_sub(1, Ordering::SeqCst);
@@ -193,7 +208,8 @@ unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut
     unsafe {
         if again
             || previous.is_null()
-            || (*previous).sa_sigaction == libc::SIG_DFL || (*previous).sa_sigaction == libc::SIG_IGN
+            || (*previous).sa_sigaction == libc::SIG_DFL
+            || (*previous).sa_sigaction == libc::SIG_IGN
         {
             let mut default: libc::sigaction = std::mem::zeroed();
             default.sa_sigaction = libc::SIG_DFL;
@@ -243,7 +259,9 @@ fn is_write(context: *mut libc::c_void) -> bool {
     // the walk is bounded by the area's size.
     unsafe {
         let context = context.cast::<libc::ucontext_t>();
-        let reserved = (&raw const (*context).uc_mcontext).cast::<u8>().add(RESERVED_AT);
+        let reserved = (&raw const (*context).uc_mcontext)
+            .cast::<u8>()
+            .add(RESERVED_AT);
         let mut at = 0;
         while at + size_of::<Record>() <= RESERVED_BYTES {
             let record = reserved.add(at).cast::<Record>();

@@ -44,7 +44,11 @@ impl Mapping {
             return Err(last_error("reserving address space", raw_length));
         }
         let base = (raw as usize).next_multiple_of(ALIGNMENT);
-        Ok(Self { raw, raw_length, base })
+        Ok(Self {
+            raw,
+            raw_length,
+            base,
+        })
     }
 
     /// The first address.
@@ -63,5 +67,9 @@ impl Drop for Mapping {
 
 /// The kernel's last answer, with what was tried.
 pub fn last_error(action: &'static str, bytes: usize) -> MemoryError {
-    MemoryError::Mapping { action, bytes, cause: io::Error::last_os_error() }
+    MemoryError::Mapping {
+        action,
+        bytes,
+        cause: io::Error::last_os_error(),
+    }
 }

@@ -22,11 +22,21 @@ pub struct Pages {
 }
 
 impl Pages {
-    pub fn reserve(backend: Backend, chunks: usize, slots: usize, chunk_bytes: usize) -> Result<Self, MemoryError> {
+    pub fn reserve(
+        backend: Backend,
+        chunks: usize,
+        slots: usize,
+        chunk_bytes: usize,
+    ) -> Result<Self, MemoryError> {
         let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
         let pool_bytes = slots * chunk_bytes;
         let pool = Mapping::reserve(pool_bytes, libc::PROT_READ | libc::PROT_WRITE)?;
-        let mut pages = Self { addresses, slots: pool, chunk_bytes, file: None };
+        let mut pages = Self {
+            addresses,
+            slots: pool,
+            chunk_bytes,
+            file: None,
+        };
         if backend == Backend::Share {
             pages.share(pool_bytes)?;
         }
@@ -48,7 +58,11 @@ impl Pages {
             unsafe { pages.slot(0).write(1) };
             Ok(pages.publish(0, 0).is_ok())
         };
-        if probe().unwrap_or(false) { Backend::Move } else { Backend::Share }
+        if probe().unwrap_or(false) {
+            Backend::Move
+        } else {
+            Backend::Share
+        }
     }
 
     fn share(&mut self, pool_bytes: usize) -> Result<(), MemoryError> {
@@ -62,10 +76,21 @@ impl Pages {
         if unsafe { libc::ftruncate(file, pool_bytes as libc::off_t) } != 0 {
             return Err(last_error("sizing a memory file", pool_bytes));
         }
-        self.map_file(self.slots.base(), 0, pool_bytes, libc::PROT_READ | libc::PROT_WRITE)
+        self.map_file(
+            self.slots.base(),
+            0,
+            pool_bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+        )
     }
 
-    fn map_file(&self, at: usize, offset: usize, bytes: usize, protection: libc::c_int) -> Result<(), MemoryError> {
+    fn map_file(
+        &self,
+        at: usize,
+        offset: usize,
+        bytes: usize,
+        protection: libc::c_int,
+    ) -> Result<(), MemoryError> {
         let Some(file) = self.file else { return Ok(()) };
         // SAFETY: `at` lies in one of our two reservations, so MAP_FIXED replaces only our own mappings.
         let mapped = unsafe {
@@ -129,14 +154,22 @@ impl Pages {
         }
         protect(address, bytes, libc::PROT_NONE)?;
         move_pages(address, self.slot(slot) as usize, bytes)?;
-        protect(self.slot(slot) as usize, bytes, libc::PROT_READ | libc::PROT_WRITE)
+        protect(
+            self.slot(slot) as usize,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+        )
     }
 
     /// Gives the memory of an unused slot back to the system.
     pub fn release(&self, slot: u32) {
         // SAFETY: the slot belongs to no chunk, its bytes are of no use to anyone.
         unsafe {
-            let advice = if self.file.is_some() { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
+            let advice = if self.file.is_some() {
+                libc::MADV_REMOVE
+            } else {
+                libc::MADV_DONTNEED
+            };
             libc::madvise(self.slot(slot).cast(), self.chunk_bytes, advice);
         }
     }
@@ -163,7 +196,15 @@ fn move_pages(from: usize, to: usize, bytes: usize) -> Result<(), MemoryError> {
     const FLAGS: libc::c_int = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
     // SAFETY: both ranges are whole chunks inside our two reservations, which never overlap; the source keeps
     // its (now empty) mapping, so no one else can be given its addresses.
-    let moved = unsafe { libc::mremap(from as *mut libc::c_void, bytes, bytes, FLAGS, to as *mut libc::c_void) };
+    let moved = unsafe {
+        libc::mremap(
+            from as *mut libc::c_void,
+            bytes,
+            bytes,
+            FLAGS,
+            to as *mut libc::c_void,
+        )
+    };
     if moved == libc::MAP_FAILED {
         return Err(last_error("moving a chunk's pages", bytes));
     }

@@ -63,7 +63,10 @@ impl AddressSpace {
         backend: Option<Backend>,
     ) -> Result<Self, MemoryError> {
         if chunk_bytes == 0 || !chunk_bytes.is_multiple_of(page_bytes()) {
-            return Err(MemoryError::ChunkSize { chunk_bytes, page_bytes: page_bytes() });
+            return Err(MemoryError::ChunkSize {
+                chunk_bytes,
+                page_bytes: page_bytes(),
+            });
         }
         let backend = backend.unwrap_or_else(Pages::best_backend);
         let pages = Pages::reserve(backend, chunks as usize, slots as usize, chunk_bytes)?;
@@ -107,19 +110,29 @@ impl AddressSpace {
 
     /// Publishes a ready chunk; false where there was nothing to publish (absent, or another thread was faster).
     pub fn publish(&self, chunk: u32) -> Result<bool, MemoryError> {
-        let Some(cell) = self.cell(chunk) else { return Ok(false) };
-        let State::Ready(slot) = cell.get() else { return Ok(false) };
+        let Some(cell) = self.cell(chunk) else {
+            return Ok(false);
+        };
+        let State::Ready(slot) = cell.get() else {
+            return Ok(false);
+        };
         if !cell.swap(State::Ready(slot), State::Moving) {
             return Ok(false);
         }
         let published = self.pages.publish(chunk, slot);
-        cell.set(if published.is_ok() { State::Published(slot) } else { State::Ready(slot) });
+        cell.set(if published.is_ok() {
+            State::Published(slot)
+        } else {
+            State::Ready(slot)
+        });
         published.map(|()| true)
     }
 
     /// Makes a chunk absent; its slot, if it had one, is free afterwards.
     pub fn withdraw(&self, chunk: u32) -> Result<Option<u32>, MemoryError> {
-        let Some(cell) = self.cell(chunk) else { return Ok(None) };
+        let Some(cell) = self.cell(chunk) else {
+            return Ok(None);
+        };
         loop {
             let seen = cell.get();
             match seen {
@@ -134,7 +147,11 @@ impl AddressSpace {
                 State::Published(slot) => {
                     if cell.swap(seen, State::Moving) {
                         let withdrawn = self.pages.withdraw(chunk, slot);
-                        cell.set(if withdrawn.is_ok() { self.absent() } else { seen });
+                        cell.set(if withdrawn.is_ok() {
+                            self.absent()
+                        } else {
+                            seen
+                        });
                         return withdrawn.map(|()| Some(slot));
                     }
                 }
@@ -153,7 +170,8 @@ impl AddressSpace {
 
     /// Whether the chunk can be read without a fault.
     pub fn is_published(&self, chunk: u32) -> bool {
-        self.cell(chunk).is_some_and(|cell| matches!(cell.get(), State::Published(_)))
+        self.cell(chunk)
+            .is_some_and(|cell| matches!(cell.get(), State::Published(_)))
     }
 
     /// What touches told since the last call, oldest first.
@@ -163,7 +181,10 @@ impl AddressSpace {
 
     /// Leaves a note for the pager.
     pub fn note(&self, value: u32) {
-        self.report(Event::Note { value, thread: current_thread() });
+        self.report(Event::Note {
+            value,
+            thread: current_thread(),
+        });
     }
 
     /// How often the bell rang; read it before looking at the events, then pass it to [`wait`](Self::wait).
@@ -202,7 +223,9 @@ impl AddressSpace {
             return Err(Incurable::Forked);
         }
         let chunk = (offset / self.chunk_bytes as u64) as u32;
-        let Some(cell) = self.cell(chunk) else { return Err(Incurable::Foreign) };
+        let Some(cell) = self.cell(chunk) else {
+            return Err(Incurable::Foreign);
+        };
         let thread = current_thread();
         let mut reported = None;
         loop {
