@@ -31,6 +31,10 @@ impl AlignedBuffer {
         self.start.as_ptr()
     }
 
+    pub(crate) fn length(&self) -> usize {
+        self.layout.size()
+    }
+
     /// The first `length` bytes.
     ///
     /// # Safety
