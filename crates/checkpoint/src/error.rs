@@ -62,7 +62,7 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected a size in whole bytes below 2^64, came {dtype} {shape:?}",
+        "{}: tensor {tensor:?}: expected a whole number of bytes below 2^61, came {dtype} {shape:?}",
         file.display()
     )]
     ImpossibleShape {
