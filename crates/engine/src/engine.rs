@@ -37,6 +37,11 @@ impl Marker {
         Marker(number)
     }
 
+    /// The block that begins here, if one does.
+    pub fn entered(self) -> Option<u32> {
+        (self.0 > 1 && !self.is_leave()).then(|| (self.0 >> 1) - 1)
+    }
+
     fn is_leave(self) -> bool {
         self.0 & 1 == 1
     }

@@ -13,4 +13,6 @@ mod futex;
 mod host;
 
 pub use error::MemoryError;
-pub use host::{AddressSpace, Backend, Event, Registration, ensure_fault_handler, page_bytes};
+pub use host::{
+    AddressSpace, Backend, Event, Registration, current_thread, ensure_fault_handler, page_bytes,
+};

@@ -51,6 +51,11 @@ impl Mapping {
         })
     }
 
+    /// Usable bytes from the first address on.
+    pub fn length(&self) -> usize {
+        self.raw_length - ALIGNMENT
+    }
+
     /// The first address.
     pub fn base(&self) -> usize {
         self.base

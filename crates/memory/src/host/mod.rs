@@ -9,4 +9,4 @@ mod state;
 pub use fault::{Registration, ensure_fault_handler};
 pub use mapping::page_bytes;
 pub use pages::Backend;
-pub use space::{AddressSpace, Event};
+pub use space::{AddressSpace, Event, current_thread};

@@ -163,15 +163,18 @@ impl Pages {
 
     /// Gives the memory of an unused slot back to the system.
     pub fn release(&self, slot: u32) {
-        // SAFETY: the slot belongs to no chunk, its bytes are of no use to anyone.
-        unsafe {
-            let advice = if self.file.is_some() {
-                libc::MADV_REMOVE
-            } else {
-                libc::MADV_DONTNEED
-            };
-            libc::madvise(self.slot(slot).cast(), self.chunk_bytes, advice);
-        }
+        self.discard(self.slot(slot), self.chunk_bytes);
+    }
+
+    /// Gives the memory of all slots back; none may be in use.
+    pub fn release_all(&self) {
+        self.discard(self.slot(0), self.slots.length());
+    }
+
+    fn discard(&self, start: *mut u8, bytes: usize) {
+        let advice = if self.file.is_some() { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
+        // SAFETY: these slots belong to no chunk, their bytes are of no use to anyone.
+        unsafe { libc::madvise(start.cast(), bytes, advice) };
     }
 }
 

@@ -168,6 +168,11 @@ impl AddressSpace {
         self.pages.release(slot);
     }
 
+    /// Gives the memory of all slots back, for good.
+    pub fn release_all(&self) {
+        self.pages.release_all();
+    }
+
     /// Whether the chunk can be read without a fault.
     pub fn is_published(&self, chunk: u32) -> bool {
         self.cell(chunk)
@@ -275,7 +280,8 @@ pub enum Incurable {
     Mapping,
 }
 
-fn current_thread() -> u32 {
+/// The calling thread, as the kernel numbers it.
+pub fn current_thread() -> u32 {
     // SAFETY: gettid has no preconditions.
     unsafe { libc::gettid() as u32 }
 }
