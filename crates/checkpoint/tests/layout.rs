@@ -93,8 +93,13 @@ fn check(lengths: &[u64], parameters: &[Parameter], chunk: usize) {
                 assert_eq!(layout.address(other), address, "ties share an address");
             }
         }
-        if wanted.is_empty() {
+        let Some(first) = parameter.parts.iter().find(|part| part.length > 0) else {
             continue;
+        };
+        if first.offset.is_multiple_of(parameter.itemsize) {
+            assert_eq!(address % 4096, first.offset % 4096, "direct reads");
+        } else {
+            assert_eq!(address % 64, 0);
         }
         for at in [address, address + wanted.len() as u64 / 2, end - 1] {
             let found = layout.parameter_at(at).unwrap();

@@ -132,20 +132,20 @@ fn mutate(bytes: &mut Vec<u8>, mutation: Mutation) {
     match mutation {
         Mutation::Set(at, byte) => bytes[place(at)] = byte,
         Mutation::Insert(at, new) => {
-            length += new.len();
+            length = length.wrapping_add(new.len());
             let at = place(at);
             bytes.splice(at..at, new);
         }
         Mutation::Remove(at, count) => {
             let at = place(at);
             let until = (at + count).min(end);
-            length -= until - at;
+            length = length.wrapping_sub(until - at);
             bytes.drain(at..until);
         }
         Mutation::Copy(from, count, to) => {
             let from = place(from);
             let copied = bytes[from..(from + count).min(end)].to_vec();
-            length += copied.len();
+            length = length.wrapping_add(copied.len());
             let to = place(to);
             bytes.splice(to..to, copied);
         }
