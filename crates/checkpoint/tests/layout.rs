@@ -231,6 +231,7 @@ fn units_are_rows_experts_or_the_whole() {
     let layout = Layout::new(&[25 * chunk], parameters, CHUNK).unwrap();
     assert_eq!(layout.unit_at(0), 0..1);
     assert_eq!(layout.unit_at(chunk), 0..2);
+    assert_eq!(layout.unit_at(8 * chunk - 1), 7..8);
     assert_eq!(layout.unit_at(11 * chunk), 10..12);
     assert_eq!(layout.unit_at(20 * chunk + 5), 16..24);
     assert_eq!(layout.parameter_at(3), Some(0));
