@@ -232,6 +232,9 @@ impl Layout {
     }
 
     /// Where parameter number `parameter` begins; 0 for one without bytes.
+    ///
+    /// # Panics
+    /// Where fewer parameters were given.
     pub fn address(&self, parameter: usize) -> u64 {
         self.addresses[parameter].start
     }

@@ -93,8 +93,13 @@ fn check(lengths: &[u64], parameters: &[Parameter], chunk: usize) {
                 assert_eq!(layout.address(other), address, "ties share an address");
             }
         }
-        if wanted.is_empty() {
+        let Some(first) = parameter.parts.iter().find(|part| part.length > 0) else {
             continue;
+        };
+        if first.offset.is_multiple_of(parameter.itemsize) {
+            assert_eq!(address % 4096, first.offset % 4096, "direct reads");
+        } else {
+            assert_eq!(address % 64, 0);
         }
         for at in [address, address + wanted.len() as u64 / 2, end - 1] {
             let found = layout.parameter_at(at).unwrap();
@@ -226,6 +231,7 @@ fn units_are_rows_experts_or_the_whole() {
     let layout = Layout::new(&[25 * chunk], parameters, CHUNK).unwrap();
     assert_eq!(layout.unit_at(0), 0..1);
     assert_eq!(layout.unit_at(chunk), 0..2);
+    assert_eq!(layout.unit_at(8 * chunk - 1), 7..8);
     assert_eq!(layout.unit_at(11 * chunk), 10..12);
     assert_eq!(layout.unit_at(20 * chunk + 5), 16..24);
     assert_eq!(layout.parameter_at(3), Some(0));

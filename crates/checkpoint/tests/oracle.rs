@@ -104,6 +104,7 @@ enum Mutation {
     Copy(Index, usize, Index),
     HeaderLength(i8),
     Cut(Index),
+    Append(u8),
 }
 
 fn mutations() -> impl Strategy<Value = Mutation> {
@@ -116,6 +117,7 @@ fn mutations() -> impl Strategy<Value = Mutation> {
         2 => (any::<Index>(), 1_usize..80, any::<Index>()).prop_map(|(from, count, to)| Mutation::Copy(from, count, to)),
         1 => any::<i8>().prop_map(Mutation::HeaderLength),
         1 => any::<Index>().prop_map(Mutation::Cut),
+        1 => any::<u8>().prop_map(Mutation::Append),
     ]
 }
 
@@ -132,25 +134,26 @@ fn mutate(bytes: &mut Vec<u8>, mutation: Mutation) {
     match mutation {
         Mutation::Set(at, byte) => bytes[place(at)] = byte,
         Mutation::Insert(at, new) => {
-            length += new.len();
+            length = length.wrapping_add(new.len());
             let at = place(at);
             bytes.splice(at..at, new);
         }
         Mutation::Remove(at, count) => {
             let at = place(at);
             let until = (at + count).min(end);
-            length -= until - at;
+            length = length.wrapping_sub(until - at);
             bytes.drain(at..until);
         }
         Mutation::Copy(from, count, to) => {
             let from = place(from);
             let copied = bytes[from..(from + count).min(end)].to_vec();
-            length += copied.len();
+            length = length.wrapping_add(copied.len());
             let to = place(to);
             bytes.splice(to..to, copied);
         }
         Mutation::HeaderLength(by) => length = length.wrapping_add_signed(by.into()),
         Mutation::Cut(at) => bytes.truncate(place(at)),
+        Mutation::Append(byte) => bytes.push(byte),
     }
     bytes[..8].copy_from_slice(&(length as u64).to_le_bytes());
 }

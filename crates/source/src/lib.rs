@@ -4,6 +4,8 @@
 //! A [`Source`] takes [`Request`]s and never blocks for their data; each completes once, through
 //! the function that was given to [`open`]. It knows nothing of tensors, chunks or policy.
 //!
+//! [`throttle`] and [`fault`] are doubles: they wrap a source for tests and benchmarks.
+//!
 //! ```
 //! use std::sync::{Arc, mpsc};
 //! use weightstream_source::{Destination, Piece, Request, open};

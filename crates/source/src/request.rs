@@ -1,5 +1,6 @@
 //! What is asked for, and what comes back.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
@@ -40,6 +41,17 @@ impl Destination {
         unsafe {
             self.at(at)
                 .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+        }
+    }
+
+    /// Inverts the bits of these bytes, counted from the start.
+    ///
+    /// # Safety
+    /// They were read, lie within the piece, and its request's completion was not delivered.
+    pub(crate) unsafe fn invert(self, range: Range<usize>) {
+        for at in range {
+            // SAFETY: ours alone and initialised, by the contracts of `new` and of this function.
+            unsafe { *self.at(at) = !*self.at(at) };
         }
     }
 }

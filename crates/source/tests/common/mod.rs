@@ -1,5 +1,5 @@
 //! A source with its completions in a channel, and memory with a margin that must stay untouched.
-#![allow(clippy::unwrap_used, dead_code)]
+#![allow(clippy::unwrap_used, clippy::panic, dead_code)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
