@@ -149,7 +149,7 @@ impl Pager {
             if self.engine.slots_used() <= self.engine.limit() {
                 for done in self.resizing.drain(..) {
                     // Whoever asked may have given up waiting.
-                    drop(done.send(()));
+                    let _ = done.send(());
                 }
             }
             self.publish_stats(now);
@@ -355,7 +355,7 @@ impl Pager {
                     self.act(action, self.now());
                 }
                 self.shared.failures.cure(failed);
-                drop(done.send(()));
+                let _ = done.send(());
             }
             Command::Close => {}
         }

@@ -9,10 +9,10 @@ use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use weightstream_checkpoint::{Layout, Parameter};
 use weightstream_engine::{Chunks, Engine, Marker};
 use weightstream_memory::{AddressSpace, Backend, Registration, ensure_fault_handler};
@@ -276,7 +276,14 @@ impl Stream {
         let (sender, answer): (Sender<T>, Receiver<T>) = channel();
         self.shared.commands.push(command(sender));
         self.shared.space.ring();
-        answer.recv().map_err(|_| StreamError::Closed)
+        loop {
+            match answer.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => return Ok(answer),
+                // A question that came after the pager's last look is never answered.
+                Err(RecvTimeoutError::Timeout) if !self.is_closed() => {}
+                Err(_) => return Err(StreamError::Closed),
+            }
+        }
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -303,8 +310,6 @@ impl Stream {
                 log::error!("the reading thread panicked");
             }
         }
-        // Questions asked at the last moment are answered by their sender's end.
-        while self.shared.commands.pop().is_some() {}
         self.shared.space.close();
         for chunk in 0..self.shared.layout.chunks() {
             if let Err(error) = self.shared.space.withdraw(chunk) {

@@ -172,7 +172,11 @@ impl Pages {
     }
 
     fn discard(&self, start: *mut u8, bytes: usize) {
-        let advice = if self.file.is_some() { libc::MADV_REMOVE } else { libc::MADV_DONTNEED };
+        let advice = if self.file.is_some() {
+            libc::MADV_REMOVE
+        } else {
+            libc::MADV_DONTNEED
+        };
         // SAFETY: these slots belong to no chunk, their bytes are of no use to anyone.
         unsafe { libc::madvise(start.cast(), bytes, advice) };
     }
