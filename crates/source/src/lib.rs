@@ -96,7 +96,11 @@ const DEPTH: usize = 8;
 /// Names the file that can't be opened.
 pub fn open(files: &[PathBuf], on_completion: OnCompletion) -> Result<Box<dyn Source>, OpenError> {
     let files = Arc::new(Files::open(files, Caching::Direct)?);
-    match open_files(Arc::clone(&files), Backend::Uring, Arc::clone(&on_completion)) {
+    match open_files(
+        Arc::clone(&files),
+        Backend::Uring,
+        Arc::clone(&on_completion),
+    ) {
         Ok(source) if files.any_direct() => return Ok(source),
         // A ring has one thread, which copies from the page cache at half the speed of a pool.
         Ok(_) => log::debug!("reading through the page cache with a pool of threads"),

@@ -395,7 +395,6 @@ fn entry(call: &Call) -> squeue::Entry {
         .offset(call.offset)
         .build()
 }
-}
 
 fn outcome(result: i32) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
