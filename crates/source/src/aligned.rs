@@ -23,13 +23,13 @@ pub(crate) struct AlignedBuffer {
 unsafe impl Send for AlignedBuffer {}
 
 impl AlignedBuffer {
-    /// `None` if there is no memory.
+    #[cfg(target_os = "linux")]
     pub(crate) fn new(length: usize) -> Option<Self> {
         Self::several(1, length)?.pop()
     }
 
     /// Buffers side by side: of 4 KiB pages, direct reads cost several times as much processor
-    /// time as of the huge pages that these share.
+    /// time as of the huge pages that these share. `None` if there is no memory.
     pub(crate) fn several(count: usize, length: usize) -> Option<Vec<Self>> {
         let stride = length.max(1).checked_next_multiple_of(STRICTEST)?;
         let region = Arc::new(Region::new(stride.checked_mul(count)?)?);
@@ -49,6 +49,7 @@ impl AlignedBuffer {
         self.start.as_ptr()
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn length(&self) -> usize {
         self.length
     }

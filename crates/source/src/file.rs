@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Caching;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::aligned::{BOUNCE, STRICTEST};
 use crate::error::OpenError;
 use crate::extent::Alignment;
