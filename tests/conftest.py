@@ -6,7 +6,7 @@ import pytest
 import torch
 
 try:
-    import weightstream._native
+    import weightstream._native  # noqa: F401
 except ImportError:
     # The native module isn't built here: run against the stand-in beside this file.
     _folder = Path(__file__).parent

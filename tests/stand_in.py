@@ -1,4 +1,4 @@
-"""A stand-in for the native module while it isn't built: same interface, everything read at once, no streaming."""
+"""A stand-in for the native module while it isn't built: same interface, all read at once."""
 
 import ctypes
 import json

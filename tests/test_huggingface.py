@@ -68,6 +68,20 @@ def assert_same(left, right):
             assert torch.equal(left[key], right[key]), key
 
 
+def realigned(reference, model):
+    """`reference` with each weight at an address as `model` has it, modulo a cache line.
+
+    Kernels pick other summation orders for other alignments, so bits are only comparable between equal ones.
+    """
+    with torch.no_grad():
+        for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+            room = torch.empty(theirs.nbytes + 128, dtype=torch.uint8)
+            start = (ours.data_ptr() - room.data_ptr()) % 64
+            place = room[start : start + theirs.nbytes].view(theirs.dtype).view(theirs.shape)
+            theirs.data = place.copy_(theirs)
+    return reference
+
+
 def assert_equal_models(model, reference):
     assert type(model) is type(reference)
     assert model.training is reference.training
@@ -92,14 +106,16 @@ def test_load_equals_from_pretrained(tmp_path, name, dtype):
     assert ws.stats(model).model_bytes == sum(p.nbytes for p in model.parameters())
     given = inputs(name, dtype)
     with torch.no_grad():
-        assert_same(model(**given), reference(**given))
+        assert_same(model(**given), realigned(reference, model)(**given))
 
 
 def test_generate_equals_from_pretrained(tmp_path):
     model_class = saved(tmp_path, "Qwen3")
     ids = inputs("Qwen3")["input_ids"]
-    reference = model_class.from_pretrained(tmp_path).generate(ids, max_new_tokens=5, do_sample=False)
-    assert torch.equal(ws.load(tmp_path).generate(ids, max_new_tokens=5, do_sample=False), reference)
+    model = ws.load(tmp_path)
+    reference = realigned(model_class.from_pretrained(tmp_path), model)
+    expected = reference.generate(ids, max_new_tokens=5, do_sample=False)
+    assert torch.equal(model.generate(ids, max_new_tokens=5, do_sample=False), expected)
 
 
 def per_expert(tmp_path):
@@ -170,7 +186,9 @@ def test_sharded_folder(tmp_path):
 def test_the_transformer_of_a_sentence_transformers_folder(tmp_path):
     part = tmp_path / "0_Transformer"
     model_class = saved(part, "BERT")
-    modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    modules = [
+        {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
+    ]
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     assert_equal_models(ws.load(tmp_path), model_class.from_pretrained(part))
 
@@ -201,14 +219,25 @@ def test_diffusers_model(tmp_path, dtype):
     assert_equal_models(streamed, reference)
     x = torch.randn(1, 3, 8, 8, dtype=dtype)
     with torch.no_grad():
-        assert torch.equal(streamed(x, 3).sample, reference(x, 3).sample)
+        assert torch.equal(streamed(x, 3).sample, realigned(reference, streamed)(x, 3).sample)
 
 
 def test_diffusers_model_in_another_dtype(tmp_path, monkeypatch):
     diffusers = pytest.importorskip("diffusers")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    values = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "sample_size": 8, "patch_size": 2}
-    values |= {"num_embeds_ada_norm": 10, "norm_num_groups": 4, "in_channels": 4, "norm_type": "ada_norm_zero"}
+    values = {
+        "num_attention_heads": 2,
+        "attention_head_dim": 8,
+        "num_layers": 2,
+        "sample_size": 8,
+        "patch_size": 2,
+    }
+    values |= {
+        "num_embeds_ada_norm": 10,
+        "norm_num_groups": 4,
+        "in_channels": 4,
+        "norm_type": "ada_norm_zero",
+    }
     diffusers.DiTTransformer2DModel(**values).save_pretrained(tmp_path)
     reference = diffusers.DiTTransformer2DModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
     assert_equal_models(ws.load(tmp_path, dtype=torch.bfloat16), reference)

@@ -1,9 +1,9 @@
 """Run PyTorch models larger than memory, bit for bit the same results.
 
-    import weightstream as ws
+import weightstream as ws
 
-    model = ws.load("path/to/checkpoint", memory="1GiB")
-    print(ws.stats(model))
+model = ws.load("path/to/checkpoint", memory="1GiB")
+print(ws.stats(model))
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -36,18 +36,19 @@ def load(
 ) -> Any:
     """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
 
-    The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the class
-    comes from its config.json unless given. The result equals `from_pretrained(path, dtype="auto")` bit for bit.
+    The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the
+    class comes from its config.json unless given. The model is what `from_pretrained(path, dtype="auto")` makes
+    of it, and so are its weights, bit for bit.
 
     Args:
         path: the folder.
         memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
-        dtype: of the floating weights; None as the library's dtype="auto". Weights stored as another dtype are
-            converted once, one by one, to a side file under ~/.cache/weightstream.
+        dtype: of the floating weights; None for the one that config.json or else the checkpoint has. Weights
+            stored as another dtype are converted once, one by one, to a side file under ~/.cache/weightstream.
         model_class: the class to build, where not the one that config.json names.
         config: a config of the library's own kind in place of the folder's config.json.
         strict: raise where names of the checkpoint and the model don't agree.
-        kwargs: go to the library (transformers: attn_implementation=..., trust_remote_code=..., num_labels=...).
+        kwargs: go to the library (transformers: attn_implementation=..., trust_remote_code=...).
 
     Raises:
         CheckpointError: the checkpoint doesn't fit the model, or is damaged.
@@ -75,9 +76,9 @@ def stream(
 ) -> nn.Module:
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
-    Parameters (and persistent buffers of 64 KiB or more) become read-only tensors whose values arrive from the
-    checkpoint when they are used. They don't require gradients; gradients flow through them. Where they are made
-    to require gradients these are computed, but an optimiser's write to a weight is an error.
+    Parameters (and persistent buffers of 64 KiB or more) become read-only tensors whose values arrive from
+    the checkpoint when they are used. They don't require gradients; gradients flow through them. Where they
+    are made to require gradients these are computed, but an optimiser's write to a weight is an error.
 
     Args:
         module: real, or built under `weightstream.empty()`; on the CPU, in the checkpoint's dtype.
@@ -123,8 +124,8 @@ def resize(model: nn.Module, memory: Memory) -> None:
 def close(model: nn.Module) -> None:
     """Give the memory of the streamed `model` back; its forward raises ClosedError from then on.
 
-    Closing twice is fine. A model that is no longer referred to closes by itself. Copies of the model share its
-    stream and are closed with it. Raises TypeError where `model` is not streamed.
+    Closing twice is fine. A model that is no longer referred to closes by itself. Copies of the model share
+    its stream and are closed with it. Raises TypeError where `model` is not streamed.
     """
     streamed = streamed_of(model)
     if streamed.stream.closed:
@@ -172,5 +173,3 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _is_of(model_class: type[Any], library: str) -> bool:
     return any(base.__module__.split(".")[0] == library for base in model_class.__mro__)
-
-

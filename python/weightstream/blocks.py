@@ -1,7 +1,7 @@
 """Which submodules are blocks, and the hooks that tell the stream where a pass is.
 
-Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do nothing, so
-compiled graphs are whole; weights that a graph touches arrive by themselves.
+Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do nothing,
+so compiled graphs are whole; weights that a graph touches arrive by themselves.
 """
 
 from __future__ import annotations
@@ -79,13 +79,14 @@ class _Hook:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
         return self  # a copy of the module shares the stream
 
-    __reduce_ex__ = staticmethod(refuse_pickle)  # type: ignore[assignment]
+    __reduce_ex__ = staticmethod(refuse_pickle)
 
 
 class Enter(_Hook):
     """Before a block's forward."""
 
     def __call__(self, module: nn.Module, args: Any) -> None:
+        """Raise a pending ReadError of this pass, or ClosedError."""
         if torch.compiler.is_compiling():
             return
         self.streamed.stream.enter(self.block)
@@ -97,6 +98,7 @@ class Leave(_Hook):
     """After a block's forward, also one that raised."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Raise ReadError where a weight that the block touched could not be loaded."""
         if torch.compiler.is_compiling():
             return
         if self.block == 0:
@@ -110,23 +112,24 @@ class Rows(_Hook):
     """Before an embedding's forward: fetch the rows that it will look up, in few reads."""
 
     def __call__(self, module: nn.Embedding, args: Any) -> None:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        """Look at the ids in `args`, where they can be seen."""
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return
         if ranges := row_ranges(module.weight, args[0] if args else None):
             self.streamed.stream.fetch(ranges)
 
 
 def row_ranges(weight: torch.Tensor, ids: object) -> Sequence[tuple[int, int]]:
-    """(address, length) of the rows `ids` of `weight`, neighbours as one; none where ids can't be seen cheaply."""
+    """(address, length) of the rows `ids` of `weight`, neighbours as one; none where ids can't be seen cheaply.
+
+    ids: integers of any shape on the CPU; anything else gives no ranges.
+    """
     # Subclasses (fake, functional tensors) and other devices have no values to look at.
     if type(ids) is not torch.Tensor or ids.device.type != "cpu" or ids.is_floating_point():
         return []
     if not 0 < ids.numel() <= MANY_ROWS or torch._C._functorch.is_functorch_wrapped_tensor(ids):
         return []
-    values = ids.tolist()
-    while ids.dim() > 1 and values and isinstance(values[0], list):
-        values = [value for row in values for value in row]
-    rows = sorted({values} if isinstance(values, int) else set(values))
+    rows = sorted(set(ids.reshape(-1).tolist()))
     length, count = weight.stride(0) * weight.itemsize, weight.shape[0]
     ranges: list[tuple[int, int]] = []
     for row in rows:
@@ -144,6 +147,7 @@ class Refuse(_Hook):
     """Before any forward of a module whose stream was closed."""
 
     def __call__(self, module: nn.Module, args: Any) -> None:
+        """Raise ClosedError."""
         raise ClosedError(
-            f"this {type(module).__name__}'s weights were closed: weightstream.stream(module, checkpoint) again"
+            f"the weights of this {type(module).__name__} were closed: weightstream.stream(module, ...) again"
         )

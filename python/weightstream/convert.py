@@ -73,7 +73,7 @@ def _write(path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Se
                 with torch.no_grad():
                     value = tensor.read(files)
                 if value.numel():
-                    out.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+                    out.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
                 del value
             out.flush()
             os.fsync(out.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,38 +13,45 @@ from torch import nn
 from weightstream.empty import empty
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Source, cast
-from weightstream.parameters import Slot, match
+from weightstream.parameters import Slot, match, slots
 from weightstream.stored import Index, weights_in
 
 
 def build(
-    folder: Path, dtype: torch.dtype | None, model_class: type[Any] | None, config: Any, strict: bool, kwargs: Any
+    folder: Path,
+    dtype: torch.dtype | None,
+    model_class: type[Any] | None,
+    config: Any,
+    strict: bool,
+    kwargs: Any,
 ) -> tuple[Index, Any, list[tuple[Slot, Source]]]:
     """The model of `folder` and the source of each of its weights."""
     import diffusers
 
-    described = model_class.load_config(folder) if model_class else diffusers.ConfigMixin.load_config(folder)
-    config = described if config is None else config
+    described = config or json.loads((folder / "config.json").read_text())
     if model_class is None:
         name = described["_class_name"]
         model_class = getattr(diffusers, name, None)
         if model_class is None:
-            raise CheckpointError(f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks")
+            raise CheckpointError(
+                f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks"
+            )
     index = Index.open(weights_in(folder, "diffusion_pytorch_model"))
     wanted = dtype or _floating(index)
     before = torch.get_default_dtype()
     torch.set_default_dtype(wanted)
     try:
         with empty():
-            model = model_class.from_config(config, **kwargs)
+            model = model_class.from_config(described, **kwargs)
     finally:
         torch.set_default_dtype(before)
-    _keep_in_float32(model, wanted)
+    _keep_in_float32(model)
     model.register_to_config(_name_or_path=str(folder))
     model.eval()
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     tensors = {
-        name: cast(stored, dtypes.get(name, stored.dtype), index.files) for name, stored in index.tensors.items()
+        name: cast(stored, dtypes.get(name, stored.dtype), index.files)
+        for name, stored in index.tensors.items()
     }
     return index, model, match(model, tensors, strict)
 
@@ -57,11 +65,9 @@ def _floating(index: Index) -> torch.dtype:
     return sizes.most_common(1)[0][0] if sizes else torch.get_default_dtype()
 
 
-def _keep_in_float32(model: nn.Module, wanted: torch.dtype) -> None:
-    """As from_pretrained does: modules that the class names stay in float32 where the rest is narrower."""
+def _keep_in_float32(model: nn.Module) -> None:
+    """As from_pretrained does: modules that the class names stay in float32 whatever the rest is."""
     kept = getattr(model, "_keep_in_fp32_modules", None) or []
-    if wanted != torch.float16:
-        return
-    for name, module in model.named_modules():
-        if any(part in kept for part in name.split(".")):
-            module.to(torch.float32)
+    for slot in slots(model):
+        if slot.tensor.is_floating_point() and any(part in kept for part in slot.names[0].split(".")):
+            slot.put(slot.tensor.to(torch.float32))

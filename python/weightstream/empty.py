@@ -1,7 +1,7 @@
 """`with empty():` builds modules without memory for their parameters."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 
 import torch
@@ -18,7 +18,7 @@ _lock = threading.Lock()
 _users = 0
 _register = nn.Module.register_parameter
 # A parameter that is registered twice (tied) must become one and the same empty parameter.
-_emptied = WeakIdKeyDictionary()
+_emptied: MutableMapping[nn.Parameter, nn.Parameter] = WeakIdKeyDictionary()
 
 
 @contextmanager
@@ -33,7 +33,7 @@ def empty() -> Iterator[None]:
     with _lock:
         if _users == 0:
             _register = nn.Module.register_parameter
-            nn.Module.register_parameter = _register_empty  # type: ignore[method-assign]
+            nn.Module.register_parameter = _register_empty  # type: ignore[method-assign, assignment]
         _users += 1
     _depth.value += 1
     try:

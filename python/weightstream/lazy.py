@@ -1,8 +1,8 @@
 """Tensors that libraries may rename, stack, split and cast before any byte of them is read.
 
-transformers converts checkpoints while it loads them, with code of its own per architecture. Given lazy tensors
-that code runs unchanged: what merely gathers bytes stays a gather (`Stored`), anything else is noted down
-(`Deferred`) to be computed once, tensor by tensor.
+transformers converts checkpoints while it loads them, with code of its own per architecture. Given lazy
+tensors that code runs unchanged: what merely gathers bytes stays a gather (`Stored`), anything else is noted
+down (`Deferred`) to be computed once, tensor by tensor.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Deferred:
         if self.output is not None:
             result = result[self.output]
         # Lazy tensors pass for contiguous ones, so what is computed from them must be.
-        return result.contiguous()
+        contiguous: torch.Tensor = result.contiguous()
+        return contiguous
 
     def __repr__(self) -> str:
         return f"{self.operation}({self.args}, {self.kwargs})[{self.output}]: {self.dtype} {self.shape}"
@@ -64,15 +65,19 @@ class Lazy(torch.Tensor):
     @staticmethod
     def __new__(cls, source: Source, files: Sequence[str]) -> Lazy:
         """Stand for `source`, whose parts lie in `files`."""
-        made: Lazy = torch.Tensor._make_wrapper_subclass(cls, source.shape, dtype=source.dtype, device="cpu")
+        made: Lazy = torch.Tensor._make_wrapper_subclass(
+            cls, source.shape, dtype=source.dtype, device=torch.device("cpu")
+        )
         made.source, made.files = source, files
         return made
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Lazy({self.source!r})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Gather where `func` only moves whole ranges of bytes, defer it otherwise."""
         kwargs = kwargs or {}
         if func is _ops.equal.default:
@@ -131,7 +136,9 @@ def _same(tensor: Lazy, *args: Any, **kwargs: Any) -> Stored | None:
     return tensor.source if isinstance(tensor.source, Stored) else None
 
 
-def _to(tensor: Lazy, *, dtype: torch.dtype | None = None, device: Any = None, **kwargs: Any) -> Stored | None:
+def _to(
+    tensor: Lazy, *, dtype: torch.dtype | None = None, device: Any = None, **kwargs: Any
+) -> Stored | None:
     return _same(tensor) if dtype in (None, tensor.dtype) else None
 
 

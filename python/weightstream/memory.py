@@ -26,7 +26,9 @@ def parse_memory(memory: int | float | str) -> int:
         memory = int(float(size[1]) * _UNITS[(size[2] or "").lower()])
     elif isinstance(memory, float):
         if not 0 < memory <= 1:
-            raise ValueError(f"memory: a fraction of free memory must be above 0 and at most 1, got {memory!r}")
+            raise ValueError(
+                f"memory: a fraction of free memory must be above 0 and at most 1, got {memory!r}"
+            )
         memory = int(memory * free_memory())
     if memory <= 0:
         raise ValueError(f"memory: must be more than 0 bytes, got {memory}")

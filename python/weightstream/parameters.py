@@ -16,7 +16,7 @@ from weightstream.lazy import Deferred, Source
 from weightstream.protection import protect_tensor
 from weightstream.stored import Stored
 
-# Buffers below this are loaded: modules write to theirs (running statistics), and streamed memory can't be written.
+# Buffers below this are loaded: modules write to theirs (running statistics), and streamed memory is read-only.
 SMALL_BUFFER = 64 * 2**10
 
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -146,8 +146,10 @@ def is_small_buffer(slot: Slot, stored: Source) -> bool:
     return not slot.is_parameter and stored.nbytes < SMALL_BUFFER
 
 
-def settle(pairs: Sequence[tuple[Slot, Source]], files: Sequence[str]) -> tuple[list[tuple[Slot, Stored]], list[str]]:
-    """Convert what is not stored as the module wants it; returns pairs and files that say where all of it lies."""
+def settle(
+    pairs: Sequence[tuple[Slot, Source]], files: Sequence[str]
+) -> tuple[list[tuple[Slot, Stored]], list[str]]:
+    """Convert what is not stored as the module wants it; returns pairs and files in which all of it lies."""
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
         return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], list(files)
@@ -169,7 +171,9 @@ def place(
 
     Raises BudgetError, with nothing changed, where `memory` bytes are too few.
     """
-    streamed = [(slot, stored) for slot, stored in pairs if stored.nbytes and not is_small_buffer(slot, stored)]
+    streamed = [
+        (slot, stored) for slot, stored in pairs if stored.nbytes and not is_small_buffer(slot, stored)
+    ]
     parameters = [
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
         for slot, stored in streamed
@@ -194,7 +198,7 @@ def _tensor_at(address: int, stored: Stored, stream: _native.Stream) -> torch.Te
 
 
 def _unit(slot: Slot, stored: Stored) -> int:
-    """Bytes used together: a row of an embedding, one expert of a fused mixture of experts, else the whole (0)."""
+    """Bytes used together: a row of an embedding, one of several fused experts, else the whole (0)."""
     owners = [owner for owner, _ in slot.owners]
     rows = any(isinstance(owner, _EMBEDDINGS) for owner in owners)
     experts = len(stored.shape) >= 3 and not any(isinstance(owner, _CONVOLUTIONS) for owner in owners)
@@ -202,7 +206,7 @@ def _unit(slot: Slot, stored: Stored) -> int:
 
 
 def refuse_meta(module: nn.Module) -> None:
-    """Raise where any tensor of `module` was left without memory: computing with it gives garbage, not an error."""
+    """Raise where a tensor of `module` was left without memory: computing with it gives garbage, no error."""
     named = [*module.named_parameters(), *module.named_buffers()]
     if left := [name for name, tensor in named if tensor.is_meta]:
         raise WeightstreamError(

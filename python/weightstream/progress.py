@@ -20,9 +20,14 @@ class Progress:
         if self._bar is None:
             # disable=None: quiet where standard error is no terminal.
             self._bar = tqdm(
-                total=counters["model_bytes"], desc="first pass", unit="B", unit_scale=True, unit_divisor=1024,
-                delay=3, leave=False, disable=None,
-            )  # fmt: skip
+                desc="first pass",
+                total=counters["model_bytes"],
+                unit="B",
+                unit_scale=True,
+                delay=3,
+                leave=False,
+                disable=None,
+            )
         self._bar.update(min(counters["bytes_read"], counters["model_bytes"]) - self._bar.n)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """What a streamed module can't do like another (be written, moved, pickled) is done another way or refused.
 
-Streamed weights lie in read-only memory of their own that the kernel can't read where it is absent, so they are
-copied through user space for a state_dict, shared by deep copies, and never converted in place.
+Streamed weights lie in read-only memory of their own that the kernel can't read where it is absent, so they
+are copied through user space for a state_dict, shared by deep copies, and never converted in place.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ from weightstream.memory import format_bytes, free_memory
 
 def protect_tensor(tensor: torch.Tensor) -> None:
     """Have deep copies of a streamed tensor share its memory, and pickling refused."""
-    tensor.__deepcopy__ = _Share(tensor)  # type: ignore[attr-defined]
-    tensor.__reduce_ex__ = refuse_pickle  # type: ignore[method-assign, assignment]
+    # Attributes of the instance go before the class's methods, and leave the class alone.
+    tensor.__dict__.update(__deepcopy__=_Share(tensor), __reduce_ex__=refuse_pickle)
 
 
 def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> None:
@@ -30,23 +31,20 @@ def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> None:
         if any(id(tensor) in ids for tensor in owner.parameters(recurse=False)) or any(
             id(tensor) in ids for tensor in owner.buffers(recurse=False)
         ):
-            owner.register_state_dict_post_hook(_materialise)
+            owner.register_state_dict_post_hook(_materialise)  # type: ignore[no-untyped-call]
     for guarded in module.modules():
         if next(streamed_tensors(guarded), None) is not None:
-            # An attribute of the instance goes before the class's method, and leaves the class alone.
             guarded.__dict__["_apply"] = _Apply(guarded)
-            guarded.register_load_state_dict_pre_hook(_refuse_load)
-    module.register_state_dict_pre_hook(_refuse_too_large)
+            guarded.register_load_state_dict_pre_hook(_refuse_load)  # type: ignore[no-untyped-call]
+    module.register_state_dict_pre_hook(_refuse_too_large)  # type: ignore[no-untyped-call]
 
 
 def streamed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """(name, tensor) of all streamed tensors of `module` and its children, all names of tied ones."""
-    for name, tensor in module.named_parameters(remove_duplicate=False):
-        if is_streamed(tensor):
-            yield name, tensor
-    for name, tensor in module.named_buffers(remove_duplicate=False):
-        if is_streamed(tensor):
-            yield name, tensor
+    named: Iterator[tuple[str, torch.Tensor]] = chain(
+        module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    )
+    return (pair for pair in named if is_streamed(pair[1]))
 
 
 def is_streamed(tensor: torch.Tensor) -> bool:
@@ -57,7 +55,7 @@ def is_streamed(tensor: torch.Tensor) -> bool:
 def refuse_pickle(protocol: object = None) -> Any:
     """In place of __reduce_ex__ where pickling would write down every weight."""
     raise TypeError(
-        "a streamed model can't be pickled: save model.state_dict(), or keep the checkpoint and stream it again"
+        "a streamed model can't be pickled: save model.state_dict(), or stream its checkpoint again elsewhere"
     )
 
 
@@ -70,7 +68,7 @@ class _Share:
     def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
         tensor = self._tensor()
         assert tensor is not None, "a tensor that is being copied is alive"
-        copy = tensor.detach()
+        copy: torch.Tensor = tensor.detach()
         if isinstance(tensor, nn.Parameter):
             copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
         protect_tensor(copy)
@@ -79,7 +77,7 @@ class _Share:
 
 
 class _Apply:
-    """A module's _apply (what to(), half(), cuda(), share_memory() call), refused where it changes weights."""
+    """A module's _apply (what to(), half(), share_memory() call), refused where it would change weights."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = weakref.ref(module)
@@ -96,16 +94,20 @@ class _Apply:
             if kind not in tried:
                 tried.add(kind)
                 _refuse_change(name, tensor, change)
-        return type(module)._apply(module, change, recurse)
+        type(module)._apply(module, change, recurse)  # type: ignore[no-untyped-call]
+        return module
 
 
 def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype)
     changed = change(probe)
-    if changed is probe and not probe.is_shared():
+    if changed is probe and not probe.is_shared():  # type: ignore[no-untyped-call]
         return
     if changed.device != probe.device:
-        wanted, remedy = f"be moved to {changed.device}", "streamed weights stay on the CPU; move the inputs instead"
+        wanted, remedy = (
+            f"be moved to {changed.device}",
+            "streamed weights stay on the CPU; move the inputs instead",
+        )
     elif changed.dtype != probe.dtype:
         wanted = f"become {changed.dtype}"
         remedy = f"load the model as such: weightstream.load(path, dtype={changed.dtype})"
@@ -131,8 +133,8 @@ def _refuse_too_large(module: nn.Module, prefix: str, keep_vars: bool) -> None:
 def _refuse_unless_free(nbytes: int) -> None:
     if nbytes > (free := free_memory()):
         raise MemoryError(
-            f"a state_dict holds the weights in memory: it needs {format_bytes(nbytes)}, {format_bytes(free)} "
-            "are free; state_dict(keep_vars=True) gives the streamed tensors themselves"
+            f"a state_dict holds the weights in memory: it needs {format_bytes(nbytes)}, "
+            f"{format_bytes(free)} are free; state_dict(keep_vars=True) gives the streamed tensors themselves"
         )
 
 

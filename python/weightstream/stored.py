@@ -78,7 +78,9 @@ class Stored:
         shape = (*first.shape[:dim], sum(t.shape[dim] for t in tensors), *first.shape[dim + 1 :])
         # One walk over each tensor's parts; interleaved row by row of the outer dimensions.
         cuts = [list(_cut_evenly(t, outer)) for t in tensors]
-        return Stored(first.dtype, shape, _merged(part for i in range(outer) for cut in cuts for part in cut[i]))
+        return Stored(
+            first.dtype, shape, _merged(part for i in range(outer) for cut in cuts for part in cut[i])
+        )
 
     def read(self, files: Sequence[str]) -> torch.Tensor:
         """The tensor itself, in memory of its own.
@@ -86,7 +88,7 @@ class Stored:
         Raises CheckpointError where a file is shorter than its header says.
         """
         tensor = torch.empty(self.nbytes, dtype=torch.uint8)
-        memory = memoryview(tensor.numpy()) if self.nbytes else memoryview(b"")
+        memory = memoryview(tensor.numpy())  # type: ignore[arg-type]
         position = 0
         for file, offset, length in self.parts:
             with open(files[file], "rb", buffering=0) as stream:
@@ -171,7 +173,7 @@ class Index:
 
 
 def weights_in(folder: Path, stem: str) -> Path:
-    """The file in `folder` that a library writes weights to by default, or the folder where it has none such."""
+    """The file in `folder` that a library writes weights to by default, or the folder where there is none."""
     for suffix in (".safetensors", ".safetensors.index.json"):
         if (file := folder / f"{stem}{suffix}").exists():
             return file

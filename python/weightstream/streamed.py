@@ -38,7 +38,7 @@ class Streamed:
     def __deepcopy__(self, memo: dict[int, Any]) -> Streamed:
         return self
 
-    __reduce_ex__ = staticmethod(refuse_pickle)  # type: ignore[assignment]
+    __reduce_ex__ = staticmethod(refuse_pickle)
 
 
 def attach(module: nn.Module, streamed: Streamed) -> None:
@@ -80,8 +80,10 @@ def streamed_of(module: object) -> Streamed:
         raise TypeError(f"expected a streamed torch.nn.Module, got {type(module).__name__}")
     found = streamed_parts(module)
     if len(found) != 1:
-        reason = "is not streamed: see weightstream.stream and weightstream.load" if not found else (
-            f"holds {len(found)} streamed modules: name one of them"
+        reason = (
+            "is not streamed: see weightstream.stream and weightstream.load"
+            if not found
+            else (f"holds {len(found)} streamed modules: name one of them")
         )
         raise TypeError(f"this {type(module).__name__} {reason}")
     return found[0]

@@ -71,7 +71,9 @@ def _chrome(events: Sequence[_Event], blocks: Sequence[str]) -> Iterator[dict[st
         yield {"name": "thread_name", "ph": "M", "pid": process, "tid": lane, "args": {"name": name}}
 
 
-def _lane(lanes: dict[tuple[str, int], list[tuple[int, int]]], kind: str, thread: int, start: int, end: int) -> int:
+def _lane(
+    lanes: dict[tuple[str, int], list[tuple[int, int]]], kind: str, thread: int, start: int, end: int
+) -> int:
     """A row of the picture: events of one row may nest, but reads in flight together overlap."""
     if kind != "read":
         return 1000 + thread

@@ -15,7 +15,12 @@ from weightstream.stored import Index, weights_in
 
 
 def build(
-    folder: Path, dtype: torch.dtype | None, model_class: type[Any] | None, config: Any, strict: bool, kwargs: Any
+    folder: Path,
+    dtype: torch.dtype | None,
+    model_class: type[Any] | None,
+    config: Any,
+    strict: bool,
+    kwargs: Any,
 ) -> tuple[Index, Any, list[tuple[Slot, Source]]]:
     """The model of `folder` as its class's from_pretrained makes it, and the source of each of its weights.
 
@@ -43,7 +48,11 @@ def build(
     model.config.name_or_path = model.name_or_path = str(folder)
     if model.can_generate() and (folder / "generation_config.json").exists():
         model.generation_config = type(model.generation_config).from_pretrained(folder)
-    return index, model, [(slot, slot.tensor.source) for slot in slots(model) if isinstance(slot.tensor, Lazy)]
+    return (
+        index,
+        model,
+        [(slot, slot.tensor.source) for slot in slots(model) if isinstance(slot.tensor, Lazy)],
+    )
 
 
 def _transformer_part(folder: Path) -> Path:
@@ -53,7 +62,7 @@ def _transformer_part(folder: Path) -> Path:
         return folder
     for part in json.loads(modules.read_text()):
         if part["type"].rpartition(".")[2] == "Transformer":
-            return folder / part["path"]
+            return folder / str(part["path"])
     raise CheckpointError(f"{modules}: expected a part of type Transformer, found none")
 
 
@@ -61,21 +70,20 @@ def _class_of(config: Any, folder: Path, kwargs: dict[str, Any]) -> type[Any]:
     import transformers
 
     names = getattr(config, "architectures", None) or []
-    remote = getattr(config, "auto_map", None) or {}
-    if kwargs.get("trust_remote_code") and (reference := next(iter(_models(remote)), None)):
+    remote = _models(getattr(config, "auto_map", None) or {})
+    found: type[Any]
+    if remote and kwargs.get("trust_remote_code"):
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-        found: type[Any] = get_class_from_dynamic_module(reference, str(folder))
+        found = get_class_from_dynamic_module(remote[0], str(folder))
+        return found
+    if not names:
+        found = transformers.AutoModel._model_mapping[type(config)]  # type: ignore[assignment]
         return found
     for name in names:
         if hasattr(transformers, name):
-            known: type[Any] = getattr(transformers, name)
-            return known
-    if not names:
-        from transformers import AutoModel
-
-        auto: type[Any] = AutoModel._model_mapping[type(config)]
-        return auto
+            found = getattr(transformers, name)
+            return found
     raise CheckpointError(
         f"{folder}: config.json names the architecture {', '.join(names)}, which transformers "
         f"{transformers.__version__} doesn't have; pass model_class=, or trust_remote_code=True"
