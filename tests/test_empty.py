@@ -5,11 +5,11 @@ import torch
 import weightstream as ws
 from torch import nn
 
-INITIALISERS = {"constant_": (1.0,), "sparse_": (0.5,)} | dict.fromkeys(
-    ["uniform_", "normal_", "trunc_normal_", "ones_", "zeros_", "eye_", "orthogonal_"]
-    + ["xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"],
-    (),
+INITIALISERS = dict.fromkeys(["uniform_", "normal_", "trunc_normal_", "ones_", "zeros_", "eye_"], ())
+INITIALISERS |= dict.fromkeys(
+    ["xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"], ()
 )
+INITIALISERS |= {"orthogonal_": (), "constant_": (1.0,), "sparse_": (0.5,)}
 
 
 class Rotary(nn.Module):

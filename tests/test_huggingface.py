@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 import weightstream as ws
+from alignment import realigned
 from safetensors.torch import load_file, save_file
 
 transformers = pytest.importorskip("transformers")
@@ -66,20 +67,6 @@ def assert_same(left, right):
     for key in left:
         if isinstance(left[key], torch.Tensor):
             assert torch.equal(left[key], right[key]), key
-
-
-def realigned(reference, model):
-    """`reference` with each weight at an address as `model` has it, modulo a cache line.
-
-    Kernels pick other summation orders for other alignments, so bits are only comparable between equal ones.
-    """
-    with torch.no_grad():
-        for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
-            room = torch.empty(theirs.nbytes + 128, dtype=torch.uint8)
-            start = (ours.data_ptr() - room.data_ptr()) % 64
-            place = room[start : start + theirs.nbytes].view(theirs.dtype).view(theirs.shape)
-            theirs.data = place.copy_(theirs)
-    return reference
 
 
 def assert_equal_models(model, reference):

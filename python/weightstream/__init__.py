@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from weightstream import errors
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.empty import empty
+from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
 from weightstream.report import Stats
 from weightstream.timeline import Timeline, trace
 
@@ -19,4 +20,20 @@ try:
 except PackageNotFoundError:  # run from the source tree
     __version__ = "0"
 
-__all__ = ["Stats", "Timeline", "close", "empty", "errors", "load", "resize", "stats", "stream", "trace"]
+__all__ = [
+    "BudgetError",
+    "CheckpointError",
+    "ClosedError",
+    "ReadError",
+    "Stats",
+    "Timeline",
+    "WeightstreamError",
+    "close",
+    "empty",
+    "errors",
+    "load",
+    "resize",
+    "stats",
+    "stream",
+    "trace",
+]
