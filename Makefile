@@ -45,8 +45,8 @@ format: $(VENV)/.dependencies ## format everything
 demo: $(VENV)/.extension $(VENV)/.demo ## two real models in a quarter of their memory
 	@$(BIN)/python examples/demo
 
-bench: $(VENV)/.extension $(VENV)/.bench ## against the alternatives, in memory cgroups; results in bench/results
-	@$(BIN)/python bench
+bench: $(VENV)/.extension $(VENV)/.bench ## against the alternatives, in memory cgroups; options: make bench BENCH=--quick
+	@$(BIN)/python -m bench $(BENCH)
 
 clean: ## what was built and installed; .cache (downloads, converted models) stays
 	rm -rf $(VENV) $(OLDER) dist target python/weightstream/*.so

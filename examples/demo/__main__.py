@@ -1,4 +1,4 @@
-"""Two real models, each run in a quarter of the memory that its weights need, beside the same model loaded whole."""
+"""Two real models, each in a quarter of the memory that its weights need, beside the same loaded whole."""
 
 import json
 import subprocess
@@ -20,12 +20,14 @@ def answer(task: str, folder: Path, memory: int | None = None) -> dict[str, Any]
     """The report of answer.py, run in a process of its own."""
     script = [sys.executable, str(models.HERE / "answer.py"), task, str(folder)]
     budget = [] if memory is None else [str(memory)]
-    output = subprocess.run([*script, *budget], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    process = subprocess.run([*script, *budget], stdout=subprocess.PIPE, text=True)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(process.args)} ended with {process.returncode}; its own words are above")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def show(title: str, task: str, fetch: Callable[[], Path], render: Callable[[Any], str]) -> bool:
-    """Run one model both ways and show the answers side by side; True when they are equal."""
+    """Run one model both ways and show the answers side by side; True if they are equal."""
     console.print()
     console.rule(f"[bold]{title}", align="left")
     with console.status("fetching the model ..."):
@@ -39,7 +41,9 @@ def show(title: str, task: str, fetch: Callable[[], Path], render: Callable[[Any
 
     console.print(comparison(whole, streamed, size, memory, render))
     equal = whole["digest"] == streamed["digest"] and whole["result"] == streamed["result"]
-    verdict = Text("equal, bit for bit: ").append("yes" if equal else "NO", "bold green" if equal else "bold red")
+    verdict = Text("equal, bit for bit: ").append(
+        "yes" if equal else "NO", "bold green" if equal else "bold red"
+    )
     console.print(verdict.append(f"  ({streamed['numbers']:,} numbers compared)", "dim"))
     console.print(Panel(Text(streamed["stats"]), title="ws.stats(model)", title_align="left", expand=False))
     return equal
@@ -49,8 +53,9 @@ def comparison(
     whole: dict[str, Any], streamed: dict[str, Any], size: int, memory: int, render: Callable[[Any], str]
 ) -> Table:
     """Both answers, and what each took."""
-    table = Table("", "loaded whole", "streamed", show_lines=True)
+    table = Table("", "loaded whole", "streamed")
     table.add_row("answer", *(Text(render(report["result"])) for report in (whole, streamed)))
+    table.add_section()
     table.add_row("memory for weights", megabytes(size), f"{megabytes(memory)} (a quarter)")
     table.add_row("process, at most", *(megabytes(report["peak_bytes"]) for report in (whole, streamed)))
     table.add_row("  before the model", *(megabytes(report["empty_bytes"]) for report in (whole, streamed)))

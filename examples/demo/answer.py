@@ -15,10 +15,9 @@ from typing import Any
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
-
+import transformers
 import weightstream as ws
+from transformers.utils.logging import disable_progress_bar
 
 QUESTION = "Explain in three short sentences why ice floats on water."
 QUERY = "What should I do when my program needs more memory than the computer has?"
@@ -42,7 +41,10 @@ SENTENCES = [
 def generate(model: torch.nn.Module, tokenizer: Any) -> tuple[Any, Sequence[torch.Tensor]]:
     """Greedy text, and the logits of every token of it."""
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+        [{"role": "user", "content": QUESTION}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
     answer = model.generate(
         **prompt, max_new_tokens=64, do_sample=False, return_dict_in_generate=True, output_logits=True
@@ -59,7 +61,10 @@ def search(model: torch.nn.Module, tokenizer: Any) -> tuple[Any, Sequence[torch.
     hidden = model(**batch).last_hidden_state
     embeddings = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
     similarity, best = (embeddings[1:] @ embeddings[0]).topk(3)
-    return [[value, SENTENCES[index]] for value, index in zip(similarity.tolist(), best.tolist(), strict=True)], [embeddings]
+    found = [
+        (value, SENTENCES[index]) for value, index in zip(similarity.tolist(), best.tolist(), strict=True)
+    ]
+    return found, [embeddings]
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:
@@ -71,7 +76,7 @@ def digest(tensors: Sequence[torch.Tensor]) -> str:
 
 
 def resident(field: str) -> int | None:
-    """Bytes of this process in memory: now (VmRSS) or at most so far (VmHWM); None where the system doesn't say."""
+    """Bytes of this process in memory, now (VmRSS) or at most so far (VmHWM); None if that is not known."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -82,8 +87,12 @@ def resident(field: str) -> int | None:
 def main(task: str, folder: str, memory: str | None = None) -> None:
     """Load, answer, and print what was answered and what it took."""
     disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    kind, answer = {"generate": (AutoModelForCausalLM, generate), "search": (AutoModel, search)}[task]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    # Naming the class imports its code, so that neither time nor memory below counts that.
+    kind, answer = {
+        "generate": lambda: (transformers.LlamaForCausalLM, generate),
+        "search": lambda: (transformers.BertModel, search),
+    }[task]()
     empty = resident("VmRSS")
 
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A GGUF model as bf16 safetensors in Hugging Face layout: `python convert.py FOLDER_WITH_GGUF FOLDER_TO_WRITE`."""
+"""A GGUF model as bf16 safetensors in Hugging Face layout: `python convert.py FOLDER_WITH_GGUF TARGET`."""
 
 import os
 import sys

