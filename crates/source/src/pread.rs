@@ -1,0 +1,109 @@
+//! A pool of threads that each read one range at a time: works everywhere.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::aligned::{AlignedBuffer, BOUNCE};
+use crate::error::{OpenError, ReadErrorKind};
+use crate::file::Files;
+use crate::queue::Queue;
+use crate::read::{Call, Job, Next, Read, plan};
+use crate::request::{OnCompletion, Request};
+use crate::{DEPTH, Source};
+
+/// Threads, each with one read in flight.
+const THREADS: usize = 8;
+
+pub(crate) struct Pool {
+    files: Arc<Files>,
+    on_completion: OnCompletion,
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    pub(crate) fn start(files: Arc<Files>, on_completion: OnCompletion) -> Result<Self, OpenError> {
+        let queue = Arc::<Queue>::default();
+        let mut pool = Self {
+            files,
+            on_completion,
+            queue,
+            threads: Vec::new(),
+        };
+        for _ in 0..THREADS {
+            let queue = Arc::clone(&pool.queue);
+            let thread = crate::spawn(move || work(&queue))?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+}
+
+impl Source for Pool {
+    fn submit(&self, request: Request) {
+        self.queue
+            .push(plan(&request, &self.files, &self.on_completion));
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH
+    }
+
+    fn name(&self) -> &'static str {
+        if self.files.any_direct() {
+            "pread direct"
+        } else {
+            "pread buffered"
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.threads.drain(..).for_each(crate::join);
+    }
+}
+
+fn work(queue: &Queue) {
+    let mut bounce = None;
+    while let Some(job) = queue.take() {
+        if let Job::Read(mut read) = job {
+            carry_out(&mut read, &mut bounce);
+        }
+    }
+}
+
+fn carry_out(read: &mut Read, bounce: &mut Option<AlignedBuffer>) {
+    if read.bounce().is_some() && bounce.is_none() {
+        *bounce = AlignedBuffer::new(BOUNCE);
+        if bounce.is_none() {
+            read.fail(ReadErrorKind::OutOfMemory { bytes: BOUNCE });
+            return;
+        }
+    }
+    loop {
+        let start = bounce
+            .as_mut()
+            .map_or(std::ptr::null_mut(), AlignedBuffer::start);
+        let result = pread(&read.call(start));
+        if read.advance(result, bounce.as_ref()) == Next::Nothing {
+            return;
+        }
+    }
+}
+
+fn pread(call: &Call) -> io::Result<usize> {
+    // SAFETY: the memory is the piece's destination, writable until its request completes, or the
+    // bounce buffer, which no extent exceeds; the read keeps both the request and the file.
+    let count = unsafe {
+        libc::pread(
+            call.descriptor,
+            call.memory.cast(),
+            call.length,
+            call.offset as libc::off_t,
+        )
+    };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
