@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bench import machine
@@ -26,7 +27,7 @@ def bytes_of(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2] or ""])
 
 
-def names(known: dict[str, object]) -> "type[list[str]]":
+def names(known: Collection[str]) -> Callable[[str], list[str]]:
     def parse(text: str) -> list[str]:
         wanted = [name.strip() for name in text.split(",") if name.strip()]
         for name in wanted:
@@ -34,7 +35,7 @@ def names(known: dict[str, object]) -> "type[list[str]]":
                 raise argparse.ArgumentTypeError(f"{name!r} is none of: {', '.join(known)}")
         return wanted
 
-    return parse  # type: ignore[return-value]
+    return parse
 
 
 def arguments() -> argparse.Namespace:
@@ -49,6 +50,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", type=int, help="at most so many passes after the first")
     parser.add_argument("--seconds", type=float, default=60, help="end a workload's warm passes after this")
+    parser.add_argument(
+        "--longest", type=float, default=30, help="leave out workloads that take longer fully loaded, seconds"
+    )
     parser.add_argument("--timeout", type=float, default=900, help="stop a process after this many seconds")
     parser.add_argument("--throttle", type=bytes_of, help="limit the disk's reads, e.g. 600MB/s")
     parser.add_argument("--quick", action="store_true", help="one round, one warm pass of each workload")
@@ -71,6 +75,7 @@ def main() -> int:
         rounds=1 if wanted.quick else wanted.rounds,
         warm=1 if wanted.quick else wanted.warm,
         seconds=wanted.seconds,
+        longest=wanted.longest,
         timeout=wanted.timeout,
         throttle=wanted.throttle,
         folder=wanted.folder.resolve(),

@@ -4,6 +4,7 @@ A contender gets the checkpoint's folder, the bytes of memory meant for weights,
 for what it wants to keep on disk. What it prepares there once (`prepare`) is neither timed nor confined.
 """
 
+import ctypes
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ def fully_loaded(checkpoint: Path, budget: int, scratch: Path) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()
+    ctypes.CDLL(None).malloc_trim(
+        0
+    )  # what loading left in the heap is no part of the process without weights
     return model
 
 
@@ -125,7 +129,7 @@ def mmap(checkpoint: Path, budget: int, scratch: Path) -> Any:
     for path in sorted(checkpoint.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             views.update({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    missing, unexpected = model.load_state_dict(views, strict=False, assign=True)
+    _, unexpected = model.load_state_dict(views, strict=False, assign=True)
     if unexpected:
         raise ValueError(
             f"{len(unexpected)} tensors of the checkpoint are no parameters of the module as they are "

@@ -25,6 +25,7 @@ class Settings:
     rounds: int
     warm: int | None
     seconds: float  # a workload's warm passes end after this
+    longest: float  # a workload whose fully loaded pass takes longer is left to the fully loaded model
     timeout: float  # a process is stopped after this
     throttle: int | None  # bytes per second
     folder: Path
@@ -55,6 +56,7 @@ class Bench:
         self.runs: list[dict[str, Any]] = []
         self.floors: list[dict[str, Any]] = []
         self.models: dict[str, dict[str, Any]] = {}
+        self.workloads: list[str] = []  # of the model in turn
         self.outputs = settings.folder / "outputs"
 
     def group(self, memory: int | None, checkpoint: Path) -> Cgroup:
@@ -70,6 +72,8 @@ class Bench:
             budgets = [budget_bytes(budget, weights) for budget in self.settings.budgets or model.budgets]
             self.models[model.name] = {"title": model.title, "bytes": weights, "budgets": budgets}
             self.prepare_contenders(model, checkpoint)
+            wanted = self.settings.workloads or model.workloads
+            self.workloads = [name for name in model.workloads if name in wanted]
             for number in range(self.settings.rounds):
                 self.measure_round(model, checkpoint, budgets, number)
 
@@ -84,14 +88,36 @@ class Bench:
     def measure_round(self, model: Model, checkpoint: Path, budgets: Sequence[int], number: int) -> None:
         reference = self.run("full", model, checkpoint, 0, None, number)
         if number == 0:
-            self.models[model.name] |= process_memory(reference, weight_bytes(checkpoint))
-        process = self.models[model.name].get("process_bytes", 0)
+            self.take_reference(model, reference, weight_bytes(checkpoint))
         for budget in budgets:
             self.measure_floor(model, checkpoint, budget, reference, number)
-            limit = process + budget + ALLOWANCE
+            limit = self.models[model.name]["process_bytes"] + budget + ALLOWANCE
             for name in self.settings.contenders:
                 if name != "full":
                     self.run(name, model, checkpoint, budget, limit, number)
+
+    def take_reference(self, model: Model, reference: dict[str, Any], weights: int) -> None:
+        """From the first fully loaded run: the process without weights, and what takes too long to compare.
+
+        The process without weights is what the fully loaded one held at its peak, activations included.
+        Where a pass takes minutes to compute, reading disappears in it and nothing is learned.
+        """
+        if "error" in reference:
+            raise RuntimeError(f"the fully loaded model is the reference: {reference['error']}")
+        slow = {
+            a_pass["workload"]: a_pass["seconds"]
+            for a_pass in reference["passes"]
+            if a_pass["number"] == 0 and a_pass["seconds"] > self.settings.longest
+        }
+        for name, seconds in slow.items():
+            say(f"  {name}: left out, a fully loaded pass takes {seconds:.0f} s here")
+        self.workloads = [name for name in self.workloads if name not in slow]
+        held = [
+            a_pass["peak"] - a_pass["mapped_files"] - weights
+            for a_pass in reference["passes"]
+            if a_pass["workload"] not in slow
+        ]
+        self.models[model.name] |= {"process_bytes": max(held, default=0), "left_out": slow}
 
     def task(
         self, name: str, model: Model, checkpoint: Path, budget: int, lines: Path | None = None, **more: Any
@@ -102,16 +128,13 @@ class Bench:
             contender=name,
             checkpoint=str(checkpoint),
             budget=budget,
-            workloads=[
-                workload
-                for workload in model.workloads
-                if not self.settings.workloads or workload in self.settings.workloads
-            ],
+            workloads=self.workloads,
             scratch=str(scratch),
             lines=str(lines or scratch / "prepare.jsonl"),
             outputs=str(self.outputs),
             warm=self.settings.warm,
             seconds=self.settings.seconds,
+            longest=self.settings.longest if name == "full" else self.settings.timeout,
             **more,
         )
 
@@ -123,7 +146,7 @@ class Bench:
         lines.unlink(missing_ok=True)
         task = self.task(name, model, checkpoint, budget, lines)
         drop_from_page_cache([*weight_files(checkpoint), *Path(task.scratch).rglob("*.safetensors")])
-        ended = ""
+        ended, load = "", os.getloadavg()[0]
         with self.group(limit, checkpoint) as group, (self.settings.folder / "log.txt").open("a") as log:
             process = group.start(task.command(), stdout=log, stderr=log)
             try:
@@ -143,6 +166,7 @@ class Bench:
             "budget": budget,
             "limit": limit,
             "round": number,
+            "load_average": load,
             "peak_charged": peak,
             "passes": [without_kind(fact) for fact in facts if fact["kind"] == "pass"],
             **{fact["kind"]: without_kind(fact) for fact in facts if fact["kind"] in ("opened", "closed")},
@@ -159,7 +183,7 @@ class Bench:
     ) -> None:
         """The sweep of each workload's bytes, in this round, under the same throttle."""
         swept: dict[int, float] = {}
-        for name in dict.fromkeys(a_pass["workload"] for a_pass in reference["passes"]):
+        for name in self.workloads:
             wanted = bytes_to_read(model, checkpoint, budget, reference, name)
             if wanted not in swept:
                 command = [
@@ -212,16 +236,6 @@ def bytes_to_read(
     held = min(1.0, max(0, budget - always) / experts)
     mean = sum(routed[1:]) / len(routed[1:]) if len(routed) > 1 else routed[0]
     return int(max(0, always - budget) + mean * expert * (1 - held))
-
-
-def process_memory(reference: dict[str, Any], weights: int) -> dict[str, Any]:
-    """The process without weights: what the fully loaded one held at its peak, activations included."""
-    if "closed" not in reference:
-        raise RuntimeError(
-            f"the fully loaded model is the reference and did not finish: {reference.get('error')}"
-        )
-    closed = reference["closed"]
-    return {"process_bytes": max(0, closed["peak"] - closed["mapped_files"] - weights)}
 
 
 def warm_seconds(run: dict[str, Any], workload: str) -> list[float]:

@@ -37,6 +37,14 @@ QWEN3 = {
     "vocab_size": 151936,
 }
 
+# Qwen/Qwen3-0.6B, in fp32: many tokens at once for CPUs without bf16 instructions
+QWEN3_SMALL = {
+    **QWEN3,
+    "dtype": "float32",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+}
+
 # Qwen/Qwen3-30B-A3B, narrower and with fewer layers: 12 layers of 64 experts, 8 of them for each token
 MOE = {
     **QWEN3,
@@ -143,7 +151,10 @@ def per_expert_tensors(config: dict[str, Any]) -> list[TensorSpec]:
 
 
 def fused_expert_tensors(config: dict[str, Any]) -> list[TensorSpec]:
-    """The module's own layout (`save_pretrained(save_original_format=False)`), with the same weights as the hub's."""
+    """The module's own layout, with the same weights as the hub's.
+
+    It is what `save_pretrained(save_original_format=False)` writes.
+    """
     fused = []
     for tensor in module_tensors(config):
         parts = tuple(part for matrix in expert_matrices(tensor) for part in matrix.parts)
@@ -171,6 +182,10 @@ MODELS = {
         Model(
             "qwen3", "Qwen3-1.7B, bf16", QWEN3, "BF16", "model", 4,
             (0.34e9, 1e9), ("1 token", "256 tokens", "generate 16"), module_tensors,
+        ),
+        Model(
+            "qwen3-fp32", "Qwen3-0.6B, fp32", QWEN3_SMALL, "F32", "model", 2,
+            (0.1, 1 / 3.4), ("1 token", "256 tokens"), module_tensors,
         ),
         Model(
             "moe", "Qwen3-MoE, 64 experts, bf16", MOE, "BF16", "model", 4,
@@ -224,4 +239,5 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def weight_bytes(path: Path) -> int:
+    """Bytes of all tensors, without headers."""
     return int(json.loads((path / "bench.json").read_text())["bytes"])

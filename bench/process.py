@@ -17,7 +17,11 @@ from bench.workloads import WORKLOADS, Workload
 
 @dataclass(frozen=True)
 class Task:
-    """What the process is to do. `outputs`: where to keep results for comparison; `seconds`: per workload."""
+    """What the process is to do.
+
+    `outputs`: where to keep results for comparison. `warm`: at most so many passes after the first.
+    `seconds`: a workload's passes end after this. `longest`: no further pass where the first took longer.
+    """
 
     contender: str
     checkpoint: str
@@ -28,6 +32,7 @@ class Task:
     outputs: str
     warm: int | None
     seconds: float
+    longest: float
     prepare: bool = False
 
     def command(self) -> list[str]:
@@ -87,6 +92,7 @@ def run_workload(
 ) -> None:
     import torch
 
+    forget_peak()
     began = time.perf_counter()
     passes = 1 + (workload.warm if task.warm is None else min(task.warm, workload.warm))
     for number in range(passes):
@@ -95,20 +101,24 @@ def run_workload(
         if chosen is not None:
             chosen.clear()
         read = bytes_read()
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         with torch.no_grad():
             output = workload.run(model, number)
-        seconds = time.perf_counter() - start
+        seconds, worked = time.perf_counter() - start, time.process_time() - worked
         read = bytes_read() - read
         lines.write(
             "pass",
             workload=workload.name,
             number=number,
             seconds=seconds,
+            cpu_seconds=worked,
             read_bytes=read,
             output=keep(output, Path(task.outputs)),
+            **memory_facts(),
             experts=sum(len(experts) for experts in chosen.values()) if chosen else None,
         )
+        if number == 0 and seconds > task.longest:
+            break
 
 
 def keep(output: Any, folder: Path) -> str:
@@ -157,7 +167,6 @@ def main() -> None:
             threads=torch.get_num_threads(),
             **memory_facts(),
         )
-        forget_peak()
         chosen = experts_chosen(model) if not contender.confined else None
         for name in task.workloads:
             run_workload(model, WORKLOADS[name], task, contender, lines, chosen)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-POOL = 1 << 24  # random values held in memory; every tensor is made of windows of them
+POOL = 1 << 23  # random values held in memory; every tensor is made of windows of them
 ITEMSIZE = {"BF16": 2, "F32": 4}
 
 
@@ -88,7 +88,10 @@ def write_shard(path: Path, tensors: Sequence[TensorSpec], weights: RandomWeight
 
 
 def write_checkpoint(folder: Path, stem: str, tensors: Sequence[TensorSpec], dtype: str, shards: int) -> int:
-    """Writes `tensors` as `shards` files of about equal size (with an index where more than one); returns bytes of weights."""
+    """Writes `tensors` as `shards` files of about equal size, with an index where there are several.
+
+    Returns the bytes of weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = RandomWeights(dtype)
     total = sum(tensor.values for tensor in tensors) * ITEMSIZE[dtype]

@@ -77,7 +77,13 @@ class Results:
     def row(self, model: str, budget: int, workload: str, contender: str) -> Row:
         full = self.rounds(model, budget, "full")
         floor = self.floor(model, budget, workload)
-        first, warm, to_full, to_floor, read, errors, peaks = [], [], [], [], [], [], []
+        first: list[float] = []
+        warm: list[float] = []
+        to_full: list[float] = []
+        to_floor: list[float] = []
+        read: list[float] = []
+        errors: list[str] = []
+        peaks: list[int] = []
         for number, run in self.rounds(model, budget, contender).items():
             passes = [a_pass for a_pass in run["passes"] if a_pass["workload"] == workload]
             if "error" in run:
@@ -133,13 +139,14 @@ class Results:
         rate = Spread.of([floor["bytes"] / floor["sweep_seconds"] / 1e9 for floor in floors.values()])
         facts = self.facts["models"][model]
         lines = [
-            f"### {facts['title']}: {workload}, {budget / 1e9:.2f} GB for {facts['bytes'] / 1e9:.2f} GB of weights "
-            f"({facts['bytes'] / budget:.1f}x)",
+            f"### {facts['title']}: {workload}, {budget / 1e9:.2f} GB for {facts['bytes'] / 1e9:.2f} GB "
+            f"of weights ({facts['bytes'] / budget:.1f}x)",
             "",
             f"Floor: {seconds:.2f} s, from {next(iter(floors.values()))['bytes'] / 1e9:.2f} GB a sweep "
             f"at {rate:.2f} GB/s and the fully loaded compute.",
             "",
-            "| | first pass, s | warm pass, s | x fully loaded | x floor | read, GB a pass | peak memory, GB | result |",
+            "| | first pass, s | warm pass, s | x fully loaded | x floor | read, GB a pass "
+            "| peak memory, GB | result |",
             "|---|---|---|---|---|---|---|---|",
         ]
         for contender in self.contenders():
@@ -173,16 +180,25 @@ class Results:
             [
                 "## Benchmark",
                 "",
-                f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_bytes'] / 1e9:.0f} GB, Linux "
-                f"{machine['kernel']}; {versions}. Reads "
+                f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_bytes'] / 1e9:.0f} GB, "
+                f"Linux {machine['kernel']}; {versions}. Reads "
                 + (f"throttled to {throttle / 1e6:.0f} MB/s" if throttle else "not throttled")
                 + f"; {self.facts['rounds']} interleaved rounds, each process from a cold page cache.",
                 "",
-                f"Every contender but the fully loaded one is confined to the process without weights ({process}) "
-                f"+ the budget + {self.facts['allowance'] >> 20} MiB; the page cache counts. Values are medians "
-                "(least-most); ratios are taken within a round.",
+                "Every contender but the fully loaded one is confined to the process without weights "
+                f"({process}) + the budget + {self.facts['allowance'] >> 20} MiB; the page cache counts. "
+                "Values are medians (least-most); ratios are taken within a round.",
+                *self.left_out(),
             ]
         )
+
+    def left_out(self) -> list[str]:
+        """What took too long on this machine to be compared."""
+        return [
+            f"\n{facts['title']}, {workload}: left out, a fully loaded pass takes {seconds:.0f} s here."
+            for facts in self.facts["models"].values()
+            for workload, seconds in facts.get("left_out", {}).items()
+        ]
 
     def picture(self, path: Path) -> None:
         """A panel per model, budget and workload; bars are warm passes, the line is the floor."""
