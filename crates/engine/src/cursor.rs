@@ -3,10 +3,14 @@
 use crate::bits::ChunkSet;
 use crate::trace::Trace;
 use crate::{Chunk, Marker};
+use std::collections::VecDeque;
 
 /// An expected chunk this far behind the furthest touch was skipped, not delayed: operators that walk a weight from
 /// several places at once stay well within it.
 const STRAGGLE: usize = 32;
+
+/// Touches that count as the latest.
+const LATEST: usize = 4;
 
 #[derive(Debug)]
 pub struct Cursor {
@@ -18,6 +22,8 @@ pub struct Cursor {
     pub consumed: ChunkSet,
     /// One past the furthest touched index of the segment.
     pub furthest: usize,
+    /// The latest touches, newest last: enough to see a sweep by several threads at once.
+    pub latest: VecDeque<Chunk>,
     /// When it last moved, in events; stale cursors are forgotten.
     pub moved: u64,
 }
@@ -29,6 +35,7 @@ impl Cursor {
             depth: 0,
             consumed: ChunkSet::new(chunks),
             furthest: 0,
+            latest: VecDeque::new(),
             moved: 0,
         }
     }
@@ -37,11 +44,16 @@ impl Cursor {
         self.marker = marker;
         self.consumed.clear();
         self.furthest = 0;
+        self.latest.clear();
     }
 
     /// The chunk at `index` of the current segment was touched. A second touch far behind the others means that the
     /// segment is being walked again: what follows is to be expected again.
     pub fn consume(&mut self, trace: &Trace, chunk: Chunk, index: usize) {
+        self.latest.push_back(chunk);
+        if self.latest.len() > LATEST {
+            self.latest.pop_front();
+        }
         let again = !self.consumed.insert(chunk);
         if again && index + STRAGGLE < self.furthest {
             if let Some(segment) = trace.segment(self.marker) {
@@ -54,6 +66,13 @@ impl Cursor {
             self.furthest = 0;
         }
         self.furthest = self.furthest.max(index + 1);
+    }
+
+    /// Whether `chunk` follows on what was touched just now: a weight used by rows is then being swept as a whole.
+    pub fn sweeps(&self, chunk: Chunk) -> bool {
+        chunk
+            .checked_sub(1)
+            .is_some_and(|before| self.latest.contains(&before))
     }
 
     /// Calls `visit` with the expected chunks in order, from here to the end of the cycle, until it returns false.

@@ -80,6 +80,9 @@ pub struct Chunks {
     pub used: Vec<Chunk>,
     /// Those of which one pass may need only some: rows of embeddings, experts.
     pub sparse: Vec<Chunk>,
+    /// Those among the sparse whose slices are smaller than a chunk (rows): touches of one after the other mean
+    /// that the whole weight is being used.
+    pub rows: Vec<Chunk>,
 }
 
 /// Counts since the engine was made.
@@ -101,6 +104,8 @@ pub struct Counters {
 const DEPTH: usize = 8;
 /// Chunks ready before they are needed, beyond those in flight.
 const AHEAD: usize = 4;
+/// Chunks read ahead in a sweep over a weight that is otherwise used by rows.
+const SWEEP: Chunk = 8;
 /// Callers remembered at most.
 const CALLERS: usize = 256;
 
@@ -116,6 +121,7 @@ pub struct Engine {
     count: usize,
     used: Vec<Chunk>,
     sparse: ChunkSet,
+    rows: ChunkSet,
     limit: usize,
     threads: usize,
     pool: Pool,
@@ -149,14 +155,18 @@ impl Engine {
     /// An engine for `chunks` with room for `slots` of them, on a machine with `threads` processors.
     pub fn new(chunks: Chunks, slots: usize, threads: usize) -> Self {
         let count = chunks.count as usize;
-        let mut sparse = ChunkSet::new(count);
-        for &chunk in &chunks.sparse {
-            sparse.insert(chunk);
-        }
+        let set = |members: &[Chunk]| {
+            let mut set = ChunkSet::new(count);
+            for &chunk in members {
+                set.insert(chunk);
+            }
+            set
+        };
         let mut engine = Self {
             count,
+            sparse: set(&chunks.sparse),
+            rows: set(&chunks.rows),
             used: chunks.used,
-            sparse,
             limit: slots.max(1),
             threads: threads.max(1),
             pool: Pool::new(count),
@@ -273,15 +283,16 @@ impl Engine {
             self.pool.touch(chunk);
         }
         let caller = self.attribute(caller, chunk);
-        let sparse = self.sparse.contains(chunk);
         let count = self.count;
         let cursor = self
             .cursors
             .entry(caller)
             .or_insert_with(|| Cursor::new(count));
+        let sweep = self.rows.contains(chunk) && cursor.sweeps(chunk);
+        let doubtful = self.sparse.contains(chunk) && !sweep;
         let index = self
             .trace
-            .used(cursor.marker, chunk, cursor.furthest, sparse);
+            .used(cursor.marker, chunk, cursor.furthest, doubtful);
         cursor.consume(&self.trace, chunk, index);
     }
 
@@ -321,14 +332,21 @@ impl Engine {
             // and costs one per pass.
             self.guard = (self.guard + 1).min(self.limit / 4);
         }
-        let known = self
-            .cursors
-            .get(&caller)
-            .and_then(|cursor| self.trace.segment(cursor.marker))
-            .is_some_and(|segment| segment.expects(chunk));
-        if !known {
-            self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
+        let Some(cursor) = self.cursors.get(&caller) else {
+            return self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
+        };
+        if self
+            .trace
+            .segment(cursor.marker)
+            .is_some_and(|segment| segment.expects(chunk))
+        {
+            return;
         }
+        if self.rows.contains(chunk) && cursor.sweeps(chunk) {
+            let rest = (chunk + 1..=chunk + SWEEP).take_while(|&next| self.rows.contains(next));
+            self.wish(rest.collect::<Vec<_>>());
+        }
+        self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
     }
 
     /// These chunks will be used soon.

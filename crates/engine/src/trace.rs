@@ -20,6 +20,8 @@ struct Entry {
     streak: u8,
     /// Whether to expect it in the next traversal.
     expected: bool,
+    /// A traversal went without it though it was expected: it has to prove itself.
+    rejected: bool,
 }
 
 /// What happens between two markers.
@@ -52,19 +54,21 @@ impl Segment {
         self.place.get(&chunk).copied()
     }
 
-    fn insert(&mut self, at: usize, chunk: Chunk, expected: bool) {
+    fn insert(&mut self, at: usize, chunk: Chunk) -> usize {
         let at = at.min(self.entries.len());
         self.entries.insert(
             at,
             Entry {
                 chunk,
-                streak: 1,
-                expected,
+                streak: 0,
+                expected: false,
+                rejected: false,
             },
         );
         for (index, entry) in self.entries.iter().enumerate().skip(at) {
             self.place.insert(entry.chunk, index);
         }
+        at
     }
 }
 
@@ -114,15 +118,19 @@ impl Trace {
     }
 
     /// A chunk was used after `marker`. Returns its index in the segment. A chunk never seen there is put at
-    /// `at`; it is expected from now on unless it is `sparse` (one row or one expert of many).
-    pub fn used(&mut self, marker: Marker, chunk: Chunk, at: usize, sparse: bool) -> usize {
+    /// `at`. It is expected from now on, unless its use is `doubtful` (one row or one expert of many).
+    pub fn used(&mut self, marker: Marker, chunk: Chunk, at: usize, doubtful: bool) -> usize {
         let segment = self.segments.entry(marker).or_default();
-        if let Some(index) = segment.index_of(chunk) {
-            return index;
+        let index = segment
+            .index_of(chunk)
+            .unwrap_or_else(|| segment.insert(at, chunk));
+        if let Some(entry) = segment.entries.get_mut(index)
+            && !(doubtful || entry.rejected || entry.expected)
+        {
+            entry.expected = true;
+            self.version += 1;
         }
-        segment.insert(at, chunk, !sparse);
-        self.version += u64::from(!sparse);
-        at.min(segment.entries.len() - 1)
+        index
     }
 
     /// A traversal of the segment is over; `evidence` tells about each chunk.
@@ -135,10 +143,14 @@ impl Trace {
             match evidence(entry.chunk) {
                 Evidence::Used => {
                     entry.streak = entry.streak.saturating_add(1);
-                    entry.expected |= entry.streak >= PROOFS;
+                    if entry.streak >= PROOFS {
+                        entry.expected = true;
+                        entry.rejected = false;
+                    }
                 }
                 Evidence::Unused => {
                     entry.streak = 0;
+                    entry.rejected |= entry.expected;
                     entry.expected = false;
                 }
                 Evidence::Unknown => {}

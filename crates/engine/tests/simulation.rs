@@ -34,6 +34,7 @@ impl Machine {
             count,
             used: (0..count).collect(),
             sparse,
+            rows: vec![],
         };
         Self {
             engine: Engine::new(chunks, slots, 2),

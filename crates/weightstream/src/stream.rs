@@ -84,11 +84,13 @@ impl Stream {
         let chunks = layout.chunks();
         let used: Vec<u32> = (0..chunks).filter(|&chunk| layout.is_used(chunk)).collect();
         let slots = slots.min(used.len().max(1));
-        let sparse = used
-            .iter()
-            .copied()
-            .filter(|&chunk| is_sparse(&layout, chunk))
-            .collect();
+        let sliced = |most: u64| -> Vec<u32> {
+            used.iter()
+                .copied()
+                .filter(|&chunk| is_sliced(&layout, chunk, most))
+                .collect()
+        };
+        let (sparse, rows) = (sliced(u64::MAX), sliced(chunk_bytes));
         let space = Arc::new(AddressSpace::reserve(
             chunks,
             chunks,
@@ -137,6 +139,7 @@ impl Stream {
                 count: chunks,
                 used,
                 sparse,
+                rows,
             },
             slots,
             budget::threads(),
@@ -332,11 +335,14 @@ impl Drop for Stream {
     }
 }
 
-/// Whether a pass may do without the chunk: all that lies in it is used in slices.
-fn is_sparse(layout: &Layout, chunk: u32) -> bool {
+/// Whether all that lies in the chunk is used in slices of fewer than `most` bytes: a pass may do without it.
+fn is_sliced(layout: &Layout, chunk: u32, most: u64) -> bool {
     layout.parameters_in(chunk).all(|placed| {
-        placed.parameter.unit != 0
-            && placed.parameter.unit < placed.addresses.end - placed.addresses.start
+        let (unit, length) = (
+            placed.parameter.unit,
+            placed.addresses.end - placed.addresses.start,
+        );
+        unit != 0 && unit < length && unit < most
     })
 }
 
