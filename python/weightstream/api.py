@@ -37,14 +37,15 @@ def load(
     """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
 
     The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the
-    class comes from its config.json unless given. The model is what `from_pretrained(path, dtype="auto")` makes
-    of it, and so are its weights, bit for bit.
+    class comes from its config.json unless given. The model and its weights are, bit for bit, what
+    `from_pretrained(path, dtype="auto")` makes of it.
 
     Args:
         path: the folder.
         memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
-        dtype: of the floating weights; None for the one that config.json or else the checkpoint has. Weights
-            stored as another dtype are converted once, one by one, to a side file under ~/.cache/weightstream.
+        dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
+            Weights stored as another dtype are converted once, one by one, to a side file under
+            ~/.cache/weightstream.
         model_class: the class to build, where not the one that config.json names.
         config: a config of the library's own kind in place of the folder's config.json.
         strict: raise where names of the checkpoint and the model don't agree.

@@ -1,7 +1,7 @@
 """Which submodules are blocks, and the hooks that tell the stream where a pass is.
 
-Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do nothing,
-so compiled graphs are whole; weights that a graph touches arrive by themselves.
+Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do
+nothing, so compiled graphs are whole; weights that a graph touches arrive by themselves.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Rows(_Hook):
 
 
 def row_ranges(weight: torch.Tensor, ids: object) -> Sequence[tuple[int, int]]:
-    """(address, length) of the rows `ids` of `weight`, neighbours as one; none where ids can't be seen cheaply.
+    """(address, length) of the rows `ids` of `weight`, neighbours as one.
 
     ids: integers of any shape on the CPU; anything else gives no ranges.
     """
