@@ -78,8 +78,9 @@ def stream(
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
     Parameters (and persistent buffers of 64 KiB or more) become read-only tensors whose values arrive from
-    the checkpoint when they are used. They don't require gradients; gradients flow through them. Where they
-    are made to require gradients these are computed, but an optimiser's write to a weight is an error.
+    the checkpoint when they are used. They are frozen, as by requires_grad_(False); gradients flow through
+    them. Where they are made to require gradients these are computed, but a write to a weight, an
+    optimiser's too, ends the process.
 
     Args:
         module: real, or built under `weightstream.empty()`; on the CPU, in the checkpoint's dtype.
@@ -144,9 +145,9 @@ def _start(
     settled, files = settle(pairs, files)
     stream, slots = place(settled, files, budget)
     refuse_meta(module)
+    protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
     streamed.handles = install_hooks(module, streamed)
-    protect_module(module, [slot.tensor for slot in slots])
     attach(module, streamed)
     return module
 
