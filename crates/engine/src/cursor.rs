@@ -6,7 +6,7 @@ use crate::{Chunk, Marker};
 
 /// An expected chunk this far behind the furthest touch was skipped, not delayed: operators that walk a weight from
 /// several places at once stay well within it.
-const STRAGGLE: usize = 64;
+const STRAGGLE: usize = 32;
 
 #[derive(Debug)]
 pub struct Cursor {
@@ -39,10 +39,11 @@ impl Cursor {
         self.furthest = 0;
     }
 
-    /// The chunk at `index` of the current segment was touched. A second touch of a chunk that has left meanwhile
-    /// means that the segment is being walked again: what follows it is to be expected again.
+    /// The chunk at `index` of the current segment was touched. A second touch far behind the others means that the
+    /// segment is being walked again: what follows is to be expected again.
     pub fn consume(&mut self, trace: &Trace, chunk: Chunk, index: usize) {
-        if !self.consumed.insert(chunk) {
+        let again = !self.consumed.insert(chunk);
+        if again && index + STRAGGLE < self.furthest {
             if let Some(segment) = trace.segment(self.marker) {
                 for (later, chunk) in segment.expected() {
                     if later > index {
@@ -50,7 +51,7 @@ impl Cursor {
                     }
                 }
             }
-            self.furthest = index + 1;
+            self.furthest = 0;
         }
         self.furthest = self.furthest.max(index + 1);
     }

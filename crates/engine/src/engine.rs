@@ -252,6 +252,7 @@ impl Engine {
             if cursor.depth == 0 {
                 self.counters.passes += 1;
                 self.failing.clear();
+                self.guard -= self.guard.div_ceil(4);
             }
             cursor.depth += 1;
         }
@@ -316,8 +317,9 @@ impl Engine {
             .get(&caller)
             .is_some_and(|cursor| cursor.consumed.contains(chunk));
         if again {
-            // It left before its operator was done with it.
-            self.guard = (self.guard + self.guard / 2 + 1).min(self.limit / 2);
+            // It left before its operator was done with it: a slot more for what was just touched may save a read,
+            // and costs one per pass.
+            self.guard = (self.guard + 1).min(self.limit / 4);
         }
         let known = self
             .cursors
@@ -577,16 +579,12 @@ impl Engine {
         soon: Option<&ChunkSet>,
         actions: &mut Vec<Action>,
     ) -> bool {
-        let guard = if urgent {
-            self.threads.min(self.limit / 4)
-        } else {
-            self.guard()
-        };
+        let guard = self.guard();
         let victim = self
             .oldest_passed(guard, soon)
             .or_else(|| self.oldest_doubtful(guard, soon))
             .or_else(|| soon.and_then(|soon| self.read_in_vain(soon)))
-            .or_else(|| urgent.then(|| self.least_urgent(guard)).flatten());
+            .or_else(|| urgent.then(|| self.least_urgent()).flatten());
         match victim {
             Some(chunk) => {
                 self.withdraw(chunk, actions);
@@ -653,7 +651,7 @@ impl Engine {
     }
 
     /// For a thread that waits: something read ahead that nobody waits for, else the kept chunk touched longest ago.
-    fn least_urgent(&mut self, guard: usize) -> Option<Chunk> {
+    fn least_urgent(&mut self) -> Option<Chunk> {
         let ahead = self.ahead();
         let rank = |chunk: Chunk| {
             ahead
@@ -679,7 +677,8 @@ impl Engine {
                 return Some(entry.0);
             }
         }
-        while self.pool.recent.len() > guard {
+        // Each thread may still stand in the chunk that it touched last.
+        while self.pool.recent.len() > self.threads.min(self.limit / 4) {
             let entry = self.pool.recent.pop_front()?;
             if self.pool.is_current(entry) {
                 return Some(entry.0);

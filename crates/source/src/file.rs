@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::Caching;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::aligned::{BOUNCE, STRICTEST};
 use crate::error::OpenError;
 use crate::extent::Alignment;
@@ -198,9 +199,13 @@ fn clear_direct(_file: &File) {}
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 fn drop_cached(file: &File, offset: u64, length: usize) {
-    // The kernel keeps pages that the range covers in part: widen it to the largest page in use.
+    // The kernel keeps pages that the range covers in part, and with reading ahead they get large.
+    // So reach back to where the largest may start; what reaches beyond the end may be wanted next,
+    // but for the rest of a page. (No reading ahead would leave nothing, at a quarter of the speed
+    // and three times the processor time.)
+    const LARGEST: u64 = 2 << 20;
     const PAGE: u64 = 64 << 10;
-    let start = offset - offset % PAGE;
+    let start = offset - offset % LARGEST;
     let end = (offset + length as u64).next_multiple_of(PAGE);
     // SAFETY: a hint about a descriptor that is open.
     unsafe {

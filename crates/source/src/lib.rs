@@ -84,9 +84,10 @@ pub enum Caching {
     Buffered,
 }
 
-/// Requests in flight that keep a disk busy. Measured on a virtio disk with 4 MiB requests, 4
-/// reach its full speed and more than 8 gain nothing (`examples/throughput.rs`), and flash of
-/// phones is documented to saturate at 2 to 4: a probe at open would have nothing to choose.
+/// Requests in flight that keep a disk busy. A probe at open would have nothing to choose: with
+/// 4 MiB requests, 1 to 16 in flight read at the same speed to within a virtio disk's noise and the
+/// processor time per byte falls up to 8 (`examples/throughput.rs`); SSDs and phones' flash
+/// saturate at 2 to 8.
 const DEPTH: usize = 8;
 
 /// Opens `files` for reading with the best backend that works here.
@@ -100,12 +101,12 @@ pub fn open(files: &[PathBuf], on_completion: OnCompletion) -> Result<Box<dyn So
         Backend::Uring,
         Arc::clone(&on_completion),
     ) {
-        Ok(source) => Ok(source),
-        Err(reason) => {
-            log::debug!("reading with a pool of threads: {reason}");
-            open_files(files, Backend::Pread, on_completion)
-        }
+        Ok(source) if files.any_direct() => return Ok(source),
+        // A ring has one thread, which copies from the page cache at half the speed of a pool.
+        Ok(_) => log::debug!("reading through the page cache with a pool of threads"),
+        Err(reason) => log::debug!("reading with a pool of threads: {reason}"),
     }
+    open_files(files, Backend::Pread, on_completion)
 }
 
 /// Opens `files` with one certain backend, for tests and diagnosis.

@@ -1,7 +1,7 @@
 //! A pool of threads that each read one range at a time: works everywhere.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::aligned::{AlignedBuffer, BOUNCE};
@@ -10,7 +10,7 @@ use crate::file::Files;
 use crate::queue::Queue;
 use crate::read::{Call, Job, Next, Read, plan};
 use crate::request::{OnCompletion, Request};
-use crate::{DEPTH, Source};
+use crate::{DEPTH, Source, lock};
 
 /// Threads, each with one read in flight.
 const THREADS: usize = 8;
@@ -31,9 +31,10 @@ impl Pool {
             queue,
             threads: Vec::new(),
         };
+        let buffers = Arc::<Buffers>::default();
         for _ in 0..THREADS {
-            let queue = Arc::clone(&pool.queue);
-            let thread = crate::spawn(move || work(&queue))?;
+            let (queue, buffers) = (Arc::clone(&pool.queue), Arc::clone(&buffers));
+            let thread = crate::spawn(move || work(&queue, &buffers))?;
             pool.threads.push(thread);
         }
         Ok(pool)
@@ -66,29 +67,42 @@ impl Drop for Pool {
     }
 }
 
-fn work(queue: &Queue) {
+/// A bounce buffer for each thread, made when the first needs one. A thread keeps what it took.
+type Buffers = Mutex<Option<Vec<AlignedBuffer>>>;
+
+fn work(queue: &Queue, buffers: &Buffers) {
     let mut bounce = None;
     while let Some(job) = queue.take() {
         if let Job::Read(mut read) = job {
-            carry_out(&mut read, &mut bounce);
+            if read.bounce().is_some() && bounce.is_none() {
+                bounce = take(buffers);
+            }
+            carry_out(&mut read, bounce.as_mut());
         }
     }
 }
 
-fn carry_out(read: &mut Read, bounce: &mut Option<AlignedBuffer>) {
+fn take(buffers: &Buffers) -> Option<AlignedBuffer> {
+    let mut buffers = lock(buffers);
+    if buffers.is_none() {
+        *buffers = AlignedBuffer::several(THREADS, BOUNCE);
+    }
+    buffers.as_mut()?.pop()
+}
+
+fn carry_out(read: &mut Read, mut bounce: Option<&mut AlignedBuffer>) {
     if read.bounce().is_some() && bounce.is_none() {
-        *bounce = AlignedBuffer::new(BOUNCE);
-        if bounce.is_none() {
-            read.fail(ReadErrorKind::OutOfMemory { bytes: BOUNCE });
-            return;
-        }
+        read.fail(ReadErrorKind::OutOfMemory {
+            bytes: THREADS * BOUNCE,
+        });
+        return;
     }
     loop {
         let start = bounce
             .as_mut()
-            .map_or(std::ptr::null_mut(), AlignedBuffer::start);
+            .map_or(std::ptr::null_mut(), |buffer| buffer.start());
         let result = pread(&read.call(start));
-        if read.advance(result, bounce.as_ref()) == Next::Nothing {
+        if read.advance(result, bounce.as_deref()) == Next::Nothing {
             return;
         }
     }

@@ -229,3 +229,115 @@ impl Drop for Read {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::request::Completion;
+    use crate::{Caching, Destination};
+
+    /// A read of 100,000 bytes in place, of a file that allows direct I/O where this one's file
+    /// system does.
+    fn read() -> (tempfile::NamedTempFile, Files, Read, Receiver<Completion>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let files = Files::open(&[file.path().to_owned()], Caching::Direct).unwrap();
+        let (sender, completions) = channel();
+        let listener: OnCompletion = Arc::new(move |completion| drop(sender.send(completion)));
+        // SAFETY: nothing carries out the calls.
+        let destination = unsafe { Destination::new(std::ptr::without_provenance_mut(1 << 20)) };
+        let (length, room) = (100_000, 1 << 20);
+        let pieces = vec![Piece {
+            file: 0,
+            offset: 1 << 20,
+            destination,
+            length,
+            room,
+        }];
+        let Some(Job::Read(read)) = plan(&Request { token: 1, pieces }, &files, &listener).pop()
+        else {
+            unreachable!("the piece has bytes")
+        };
+        (file, files, read, completions)
+    }
+
+    fn refusal(errno: i32) -> io::Result<usize> {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn a_short_read_goes_on_where_a_block_starts() {
+        let (_file, _files, mut read, completions) = read();
+        assert_eq!(read.call(std::ptr::null_mut()).offset, 1 << 20);
+        assert_eq!(read.advance(Ok(65_536 + 10), None), Next::Call);
+        let call = read.call(std::ptr::null_mut());
+        let (done, block) = (call.offset as usize - (1 << 20), read.block);
+        assert_eq!(done, 65_546 - 65_546 % block);
+        assert_eq!(call.memory.addr(), (1 << 20) + done);
+        assert_eq!(read.advance(Ok(100_000 - done), None), Next::Nothing);
+        drop(read);
+        assert_eq!(completions.recv().unwrap().result, Ok(()));
+    }
+
+    #[test]
+    fn interruptions_are_tried_again_and_other_errors_are_reported() {
+        let (_file, _files, mut read, completions) = read();
+        for errno in [libc::EINTR, libc::EAGAIN, libc::ECANCELED, libc::EINTR] {
+            read.call(std::ptr::null_mut());
+            assert_eq!(read.advance(refusal(errno), None), Next::Call);
+        }
+        assert_eq!(read.advance(refusal(libc::EIO), None), Next::Nothing);
+        drop(read);
+        let error = completions.recv().unwrap().result.unwrap_err();
+        assert!(
+            matches!(
+                error.kind,
+                ReadErrorKind::Io {
+                    errno: Some(libc::EIO),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_system_that_is_always_busy_is_an_error() {
+        let (_file, _files, mut read, _completions) = read();
+        assert!((0..=PATIENCE).any(|_| read.advance(refusal(libc::EAGAIN), None) == Next::Nothing));
+    }
+
+    #[test]
+    fn where_direct_reads_are_refused_the_page_cache_is_used() {
+        let (_file, files, mut read, completions) = read();
+        if !files.any_direct() {
+            return;
+        }
+        read.call(std::ptr::null_mut());
+        assert!(read.direct);
+        assert_eq!(read.advance(refusal(libc::EINVAL), None), Next::Call);
+        read.call(std::ptr::null_mut());
+        assert!(!files.any_direct() && !read.direct);
+        assert_eq!(read.advance(refusal(libc::EINVAL), None), Next::Nothing);
+        drop(read);
+        let error = completions.recv().unwrap().result.unwrap_err();
+        assert!(matches!(
+            error.kind,
+            ReadErrorKind::Io {
+                errno: Some(libc::EINVAL),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn a_read_that_is_dropped_is_abandoned() {
+        let (_file, _files, read, completions) = read();
+        drop(read);
+        let error = completions.recv().unwrap().result.unwrap_err();
+        assert_eq!(error.kind, ReadErrorKind::Abandoned);
+    }
+}

@@ -412,8 +412,8 @@ fn is_passing(error: &io::Error) -> bool {
 #[derive(Default)]
 struct Buffers {
     small: Vec<AlignedBuffer>,
-    large: Vec<AlignedBuffer>,
-    large_in_use: usize,
+    /// `None` until the first is needed.
+    large: Option<Vec<AlignedBuffer>>,
 }
 
 enum Take {
@@ -428,30 +428,34 @@ impl Buffers {
         let Some(bytes) = bytes else {
             return Take::Unneeded;
         };
-        let is_small = bytes <= SMALL_BUFFER;
-        if !is_small && self.large_in_use == LARGE_BUFFERS {
-            return Take::Later;
+        if bytes <= SMALL_BUFFER {
+            let buffer = self
+                .small
+                .pop()
+                .or_else(|| AlignedBuffer::new(SMALL_BUFFER));
+            return buffer.map_or(
+                Take::OutOfMemory {
+                    bytes: SMALL_BUFFER,
+                },
+                Take::Buffer,
+            );
         }
-        let (kept, size) = if is_small {
-            (&mut self.small, SMALL_BUFFER)
-        } else {
-            (&mut self.large, BOUNCE)
-        };
-        let Some(buffer) = kept.pop().or_else(|| AlignedBuffer::new(size)) else {
-            return Take::OutOfMemory { bytes: size };
-        };
-        self.large_in_use += usize::from(!is_small);
-        Take::Buffer(buffer)
+        if self.large.is_none() {
+            self.large = AlignedBuffer::several(LARGE_BUFFERS, BOUNCE);
+        }
+        match &mut self.large {
+            Some(large) => large.pop().map_or(Take::Later, Take::Buffer),
+            None => Take::OutOfMemory {
+                bytes: LARGE_BUFFERS * BOUNCE,
+            },
+        }
     }
 
     fn give_back(&mut self, buffer: Option<AlignedBuffer>) {
-        match buffer {
-            Some(buffer) if buffer.length() > SMALL_BUFFER => {
-                self.large_in_use -= 1;
-                self.large.push(buffer);
-            }
-            Some(buffer) => self.small.push(buffer),
-            None => {}
+        match (buffer, &mut self.large) {
+            (Some(buffer), Some(large)) if buffer.length() > SMALL_BUFFER => large.push(buffer),
+            (Some(buffer), _) => self.small.push(buffer),
+            (None, _) => {}
         }
     }
 }

@@ -244,3 +244,66 @@ fn a_listener_that_panics_or_drops_the_source_harms_nobody() {
         assert_eq!(calls.load(Ordering::SeqCst), 2);
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_system_without_direct_reads_is_read_through_the_page_cache() {
+    let path = std::path::PathBuf::from("/proc/version");
+    let expected = std::fs::read(&path).unwrap();
+    for kind in KINDS {
+        let Some(reader) = Reader::with(std::slice::from_ref(&path), kind) else {
+            continue;
+        };
+        assert!(
+            reader.source.name().ends_with(" buffered"),
+            "{}",
+            reader.source.name()
+        );
+        assert_eq!(reader.read(3, expected.len() - 3).unwrap(), expected[3..]);
+    }
+    let reader = Reader::new(|listener| open(&[path], listener)).unwrap();
+    assert_eq!(reader.source.name(), "pread buffered");
+}
+
+/// Direct reads, and buffered ones once over, leave nothing of a large file in the page cache.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_page_cache_does_not_grow() {
+    use std::os::fd::AsRawFd;
+    const LENGTH: usize = 32 << 20;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    std::fs::write(&path, pattern(LENGTH)).unwrap();
+    let file = File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    // SAFETY: a hint, and a mapping of the file that nothing touches.
+    let cached = |file: &File| unsafe {
+        let (protection, flags) = (libc::PROT_READ, libc::MAP_SHARED);
+        let map = libc::mmap(
+            std::ptr::null_mut(),
+            LENGTH,
+            protection,
+            flags,
+            file.as_raw_fd(),
+            0,
+        );
+        assert_ne!(map, libc::MAP_FAILED);
+        let mut pages = vec![0_u8; LENGTH / 4096];
+        assert_eq!(libc::mincore(map, LENGTH, pages.as_mut_ptr()), 0);
+        libc::munmap(map, LENGTH);
+        pages.iter().filter(|&page| page & 1 == 1).count() * 4096
+    };
+    for kind in KINDS {
+        // SAFETY: a hint.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        let Some(reader) = Reader::with(std::slice::from_ref(&path), kind) else {
+            continue;
+        };
+        for offset in (0..LENGTH).step_by(1 << 20) {
+            reader.read(offset as u64, 1 << 20).unwrap();
+        }
+        let left = cached(&file);
+        assert!(left <= LENGTH / 8, "{kind:?} leaves {left} bytes");
+    }
+}

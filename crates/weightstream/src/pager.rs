@@ -129,9 +129,11 @@ impl Pager {
         loop {
             let rings = self.shared.space.rings();
             let now = self.now();
+            let before = self.stats.bytes_read;
             while let Some(completion) = self.shared.completions.pop() {
                 self.completed(completion, now);
             }
+            self.measure(now, before);
             while let Some(event) = self.shared.space.take_event() {
                 self.happened(event, now);
             }
@@ -151,6 +153,9 @@ impl Pager {
                     // Whoever asked may have given up waiting.
                     let _ = done.send(());
                 }
+            }
+            if self.reading.len() + 2 >= self.source.depth() {
+                self.busy_since = Some(now);
             }
             self.publish_stats(now);
             let pause = self.pauses.iter().map(|&(due, _)| due).min();
@@ -177,9 +182,6 @@ impl Pager {
         }
         match completion.result {
             Ok(()) => {
-                if self.busy_since.is_some() {
-                    self.stats.busy_bytes += reading.bytes;
-                }
                 self.stats.reads += 1;
                 self.stats.bytes_read += reading.bytes;
                 self.recorder.add(|| Record {
@@ -194,7 +196,6 @@ impl Pager {
             }
             Err(error) => self.failed(chunk, reading, error, now),
         }
-        self.note_busy(now);
     }
 
     fn failed(&mut self, chunk: u32, reading: Reading, error: ReadError, now: u64) {
@@ -383,7 +384,6 @@ impl Pager {
                     },
                 );
                 self.submit(chunk, slot);
-                self.note_busy(now);
             }
             Action::Withdraw { chunk, .. } => {
                 if let Err(error) = self.shared.space.withdraw(chunk) {
@@ -441,16 +441,13 @@ impl Pager {
         }
     }
 
-    /// Measures the source only while it has as much to do as it can take.
-    fn note_busy(&mut self, now: u64) {
-        let busy = self.reading.len() + 2 >= self.source.depth();
-        match self.busy_since {
-            Some(since) => {
-                self.stats.busy_ns += now.saturating_sub(since);
-                self.busy_since = busy.then_some(now);
-            }
-            None => self.busy_since = busy.then_some(now),
+    /// Measures the source's rate, only while it has as much to do as it can take.
+    fn measure(&mut self, now: u64, bytes_before: u64) {
+        if let Some(since) = self.busy_since {
+            self.stats.busy_ns += now.saturating_sub(since);
+            self.stats.busy_bytes += self.stats.bytes_read - bytes_before;
         }
+        self.busy_since = None;
     }
 
     fn publish_stats(&mut self, now: u64) {
