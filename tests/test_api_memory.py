@@ -1,5 +1,6 @@
 import pytest
 from weightstream.memory import _cgroups_free, format_bytes, free_memory, parse_memory
+from weightstream.progress import Progress
 from weightstream.report import Stats
 from weightstream.timeline import _chrome
 
@@ -89,3 +90,19 @@ def test_reads_that_overlap_have_rows_of_their_own():
     shown = {event["name"]: event for event in _chrome(events, ["Model"]) if event["ph"] == "X"}
     assert shown["read 1"]["tid"] == shown["read 3"]["tid"] != shown["read 2"]["tid"]
     assert shown["Model"]["dur"] == 0.01
+
+
+def test_progress_is_quiet_without_a_terminal_and_says_when_all_is_read(capsys):
+    class Source:
+        bytes_read = 1
+
+        def stats(self):
+            return {"bytes_read": self.bytes_read, "model_bytes": 10}
+
+    source = Source()
+    progress = Progress(source)
+    assert not progress.show()
+    source.bytes_read = 12
+    assert progress.show()
+    progress.close()
+    assert capsys.readouterr().err == ""

@@ -106,6 +106,16 @@ def test_an_embedding_fetches_the_rows_it_looks_up(tmp_path):
     assert ("fetch", [(base + 2 * 32, 64), (base + 7 * 32, 32)]) in recorder.calls
 
 
+def test_an_embedding_that_is_not_streamed_fetches_nothing(tmp_path):
+    module = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 8))
+    save_file(module[1].state_dict(), tmp_path / "m.safetensors")
+    keys = {"weight": "1.weight", "bias": "1.bias"}
+    ws.stream(module, tmp_path / "m.safetensors", strict=False, keys=keys)
+    recorder = module._weightstream.stream = Recorder(module._weightstream.stream)
+    module(torch.tensor([1, 2]))
+    assert [call for call in recorder.calls if call[0] == "fetch"] == []
+
+
 @pytest.mark.parametrize(
     "ids",
     [

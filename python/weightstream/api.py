@@ -37,14 +37,15 @@ def load(
     """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
 
     The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the
-    class comes from its config.json unless given. The model is what `from_pretrained(path, dtype="auto")` makes
-    of it, and so are its weights, bit for bit.
+    class comes from its config.json unless given. The model and its weights are, bit for bit, what
+    `from_pretrained(path, dtype="auto")` makes of it.
 
     Args:
         path: the folder.
         memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
-        dtype: of the floating weights; None for the one that config.json or else the checkpoint has. Weights
-            stored as another dtype are converted once, one by one, to a side file under ~/.cache/weightstream.
+        dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
+            Weights stored as another dtype are converted once, one by one, to a side file under
+            ~/.cache/weightstream.
         model_class: the class to build, where not the one that config.json names.
         config: a config of the library's own kind in place of the folder's config.json.
         strict: raise where names of the checkpoint and the model don't agree.
@@ -77,8 +78,9 @@ def stream(
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
     Parameters (and persistent buffers of 64 KiB or more) become read-only tensors whose values arrive from
-    the checkpoint when they are used. They don't require gradients; gradients flow through them. Where they
-    are made to require gradients these are computed, but an optimiser's write to a weight is an error.
+    the checkpoint when they are used. They are frozen, as by requires_grad_(False); gradients flow through
+    them. Where they are made to require gradients these are computed, but a write to a weight, an
+    optimiser's too, ends the process.
 
     Args:
         module: real, or built under `weightstream.empty()`; on the CPU, in the checkpoint's dtype.
@@ -143,9 +145,9 @@ def _start(
     settled, files = settle(pairs, files)
     stream, slots = place(settled, files, budget)
     refuse_meta(module)
+    protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
     streamed.handles = install_hooks(module, streamed)
-    protect_module(module, [slot.tensor for slot in slots])
     attach(module, streamed)
     return module
 

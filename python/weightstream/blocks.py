@@ -1,7 +1,7 @@
 """Which submodules are blocks, and the hooks that tell the stream where a pass is.
 
-Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do nothing,
-so compiled graphs are whole; weights that a graph touches arrive by themselves.
+Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do
+nothing, so compiled graphs are whole; weights that a graph touches arrive by themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from weightstream.errors import ClosedError
-from weightstream.protection import refuse_pickle
+from weightstream.protection import is_streamed, refuse_pickle
 
 if TYPE_CHECKING:
     from weightstream.streamed import Streamed
@@ -66,7 +66,7 @@ def install_hooks(module: nn.Module, streamed: Streamed) -> list[RemovableHandle
         handles.append(block.register_forward_pre_hook(Enter(streamed, number), prepend=True))
         handles.append(block.register_forward_hook(Leave(streamed, number), always_call=True))
     for child in module.modules():
-        if isinstance(child, nn.Embedding) and not child.weight.is_meta:
+        if isinstance(child, nn.Embedding | nn.EmbeddingBag) and is_streamed(child.weight):
             handles.append(child.register_forward_pre_hook(Rows(streamed)))
     return handles
 
@@ -111,7 +111,7 @@ class Leave(_Hook):
 class Rows(_Hook):
     """Before an embedding's forward: fetch the rows that it will look up, in few reads."""
 
-    def __call__(self, module: nn.Embedding, args: Any) -> None:
+    def __call__(self, module: nn.Embedding | nn.EmbeddingBag, args: Any) -> None:
         """Look at the ids in `args`, where they can be seen."""
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
             return
@@ -120,7 +120,7 @@ class Rows(_Hook):
 
 
 def row_ranges(weight: torch.Tensor, ids: object) -> Sequence[tuple[int, int]]:
-    """(address, length) of the rows `ids` of `weight`, neighbours as one; none where ids can't be seen cheaply.
+    """(address, length) of the rows `ids` of `weight`, neighbours as one.
 
     ids: integers of any shape on the CPU; anything else gives no ranges.
     """

@@ -16,7 +16,7 @@ from weightstream.lazy import Deferred, Source
 from weightstream.protection import protect_tensor
 from weightstream.stored import Stored
 
-# Buffers below this are loaded: modules write to theirs (running statistics), and streamed memory is read-only.
+# Smaller buffers are loaded: modules write to theirs (running statistics), streamed memory is read-only.
 SMALL_BUFFER = 64 * 2**10
 
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)

@@ -14,8 +14,8 @@ class Progress:
         self._stream = stream
         self._bar: tqdm[None] | None = None
 
-    def show(self) -> None:
-        """Bring the bar up to what has been read; the first call starts its clock."""
+    def show(self) -> bool:
+        """Bring the bar up to what has been read; returns whether that is all."""
         counters = self._stream.stats()
         if self._bar is None:
             # disable=None: quiet where standard error is no terminal.
@@ -28,7 +28,9 @@ class Progress:
                 leave=False,
                 disable=None,
             )
-        self._bar.update(min(counters["bytes_read"], counters["model_bytes"]) - self._bar.n)
+        done, total = counters["bytes_read"], counters["model_bytes"]
+        self._bar.update(min(done, total) - self._bar.n)
+        return bool(done >= total)
 
     def close(self) -> None:
         """Take the bar away."""

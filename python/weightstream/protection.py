@@ -17,6 +17,9 @@ from torch import nn
 
 from weightstream.memory import format_bytes, free_memory
 
+# Asking what is free takes milliseconds: not for every bias.
+_WORTH_ASKING = 64 * 2**20
+
 
 def protect_tensor(tensor: torch.Tensor) -> None:
     """Have deep copies of a streamed tensor share its memory, and pickling refused."""
@@ -157,6 +160,7 @@ def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, loc
             continue  # `held is tensor`: keep_vars=True
         copy = _copies.made.get(tensor.data_ptr())
         if copy is None:
-            _refuse_unless_free(tensor.nbytes)
+            if tensor.nbytes >= _WORTH_ASKING:
+                _refuse_unless_free(tensor.nbytes)
             copy = _copies.made[tensor.data_ptr()] = tensor.detach().clone()
         state_dict[prefix + name] = copy

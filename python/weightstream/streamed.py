@@ -26,14 +26,15 @@ class Streamed:
 
     def advance(self) -> None:
         """Show how far the first pass is."""
-        if self.progress is not None:
-            self.progress.show()
+        progress = self.progress
+        if progress is not None and progress.show():
+            self.finish_progress()
 
     def finish_progress(self) -> None:
         """The first pass is over."""
-        if self.progress is not None:
-            self.progress.close()
-            self.progress = None
+        progress, self.progress = self.progress, None
+        if progress is not None:
+            progress.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Streamed:
         return self
