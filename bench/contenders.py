@@ -32,10 +32,10 @@ def from_pretrained(checkpoint: Path, **options: Any) -> Any:
     if is_diffusion(checkpoint):
         from diffusers import AutoModel
 
-        return AutoModel.from_pretrained(checkpoint, **options).eval()
+        return AutoModel.from_pretrained(str(checkpoint), **options).eval()
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto", **options).eval()
+    return AutoModelForCausalLM.from_pretrained(str(checkpoint), dtype="auto", **options).eval()
 
 
 def without_weights(checkpoint: Path) -> Any:
