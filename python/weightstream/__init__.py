@@ -1,0 +1,39 @@
+"""Run PyTorch models larger than memory, bit for bit the same results.
+
+import weightstream as ws
+
+model = ws.load("path/to/checkpoint", memory="1GiB")
+print(ws.stats(model))
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from weightstream import errors
+from weightstream.api import close, load, resize, stats, stream
+from weightstream.empty import empty
+from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+from weightstream.report import Stats
+from weightstream.timeline import Timeline, trace
+
+try:
+    __version__ = version("weightstream")
+except PackageNotFoundError:  # run from the source tree
+    __version__ = "0"
+
+__all__ = [
+    "BudgetError",
+    "CheckpointError",
+    "ClosedError",
+    "ReadError",
+    "Stats",
+    "Timeline",
+    "WeightstreamError",
+    "close",
+    "empty",
+    "errors",
+    "load",
+    "resize",
+    "stats",
+    "stream",
+    "trace",
+]

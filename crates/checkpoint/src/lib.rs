@@ -1,1 +1,18 @@
-//! weightstream checkpoint
+//! An index of a checkpoint from its headers alone, and where its weights live in their address space.
+//!
+//! [`Checkpoint::open`] reads safetensors headers and never a weight; what it accepts is safe to
+//! read by range: every tensor lies inside its file, and no two tensors overlap.
+//! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
+//! each chunk of that address space is filled.
+
+mod dtype;
+mod error;
+mod huggingface;
+mod index;
+mod layout;
+mod safetensors;
+
+pub use dtype::Dtype;
+pub use error::CheckpointError;
+pub use index::{Checkpoint, Tensor};
+pub use layout::{Layout, LayoutError, Parameter, Part, Piece, Placement};

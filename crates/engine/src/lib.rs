@@ -1,1 +1,27 @@
-//! weightstream engine
+//! What is read, what stays and what leaves: the policy of weightstream.
+//!
+//! The engine is a state machine. It is told what happened (a block began, a weight was touched, a read ended) and
+//! answers with [`Action`]s for the pager to carry out. It knows neither files nor memory nor threads nor clocks,
+//! so every test runs it against a simulated disk, and the same engine drives the host, a GPU and a phone.
+//!
+//! A pass over a model's weights is a cyclic scan. The engine learns the order of touches ([`trace`]), keeps an
+//! evenly scattered set of chunks for good ([`plan`]), and streams all others through a small window.
+#![forbid(unsafe_code)]
+
+mod bits;
+mod cursor;
+mod engine;
+mod plan;
+mod pool;
+mod trace;
+
+pub use engine::{Action, Chunks, Counters, Engine, Marker, least_slots};
+pub use plan::Plan;
+pub use pool::Residence;
+
+/// A chunk's number: its address divided by the chunk size.
+pub type Chunk = u32;
+/// A slot's number in the pool.
+pub type Slot = u32;
+/// A thread that runs passes, by whatever number the pager knows it.
+pub type Caller = u32;

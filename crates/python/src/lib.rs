@@ -1,1 +1,18 @@
-//! The Python face of weightstream: a thin PyO3 module.
+//! The Python face of weightstream: a thin PyO3 module. What it offers is written down in
+//! `python/weightstream/_native.pyi`.
+
+mod checkpoint;
+mod errors;
+mod stream;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    errors::register(module)?;
+    module.add_class::<checkpoint::Checkpoint>()?;
+    module.add_class::<checkpoint::Tensor>()?;
+    module.add_class::<stream::Parameter>()?;
+    module.add_class::<stream::Stream>()?;
+    Ok(())
+}

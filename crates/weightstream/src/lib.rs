@@ -1,1 +1,39 @@
-//! weightstream
+//! Models larger than memory: a [`Stream`] gives every weight a fixed address and brings its bytes there when they
+//! are touched, within a budget of memory that holds.
+//!
+//! ```no_run
+//! use weightstream::{Checkpoint, Options, Parameter, Part, Stream};
+//!
+//! let checkpoint = Checkpoint::open("model.safetensors".as_ref())?;
+//! let parameters = checkpoint.tensors.iter().map(|tensor| Parameter {
+//!     name: tensor.name.clone(),
+//!     parts: vec![Part { file: tensor.file, offset: tensor.offset, length: tensor.length }],
+//!     itemsize: tensor.dtype.bits().div_ceil(8),
+//!     unit: 0,
+//! });
+//! let stream = Stream::open(&checkpoint.files, parameters.collect(), Options::with_memory(64 << 20))?;
+//! let first_weight = stream.address(0) as *const u8;
+//! stream.enter(0)?;
+//! // ... compute with the weights at their addresses, from any thread ...
+//! stream.leave(0)?;
+//! println!("{:?}", stream.stats());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod budget;
+mod error;
+mod failures;
+mod pager;
+mod recorder;
+mod stats;
+mod stream;
+
+pub use error::{StreamError, WeightError};
+pub use recorder::{Record, RecordKind};
+pub use stats::Stats;
+pub use stream::{Options, Stream};
+pub use weightstream_checkpoint::{
+    Checkpoint, CheckpointError, Dtype, Layout, LayoutError, Parameter, Part, Tensor,
+};
+pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
+pub use weightstream_source as source;

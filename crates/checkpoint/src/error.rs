@@ -1,0 +1,224 @@
+use std::io;
+use std::path::PathBuf;
+
+use crate::Dtype;
+
+/// A checkpoint that cannot be used: which file, which tensor, what was expected and what came.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are what the message says
+pub enum CheckpointError {
+    #[error("{}: cannot {action}: {source}", file.display())]
+    Io {
+        file: PathBuf,
+        action: &'static str,
+        source: io::Error,
+    },
+
+    #[error("{}: expected a regular file, came something else", file.display())]
+    NotAFile { file: PathBuf },
+
+    #[error(
+        "{}: expected a safetensors file, which has at least 8 bytes, came {length} bytes",
+        file.display()
+    )]
+    TooShort { file: PathBuf, length: u64 },
+
+    #[error("{}: expected a header of at most {limit} bytes, came {length}", file.display())]
+    HeaderTooLarge {
+        file: PathBuf,
+        length: u64,
+        limit: u64,
+    },
+
+    #[error(
+        "{}: expected a file of at least {expected} bytes, 8 and the header, came {came} bytes",
+        file.display()
+    )]
+    HeaderBeyondFile {
+        file: PathBuf,
+        expected: u64,
+        came: u64,
+    },
+
+    #[error("{}: expected UTF-8 in the header, came byte {position} which is not", file.display())]
+    NotUtf8 { file: PathBuf, position: usize },
+
+    #[error("{}: header{}: {source}", file.display(), of_tensor(tensor))]
+    Json {
+        file: PathBuf,
+        tensor: Option<String>,
+        source: serde_json::Error,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected a dtype of the safetensors format, came {dtype:?}",
+        file.display()
+    )]
+    UnknownDtype {
+        file: PathBuf,
+        tensor: String,
+        dtype: String,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected a whole number of bytes below 2^61, came {dtype} {shape:?}",
+        file.display()
+    )]
+    ImpossibleShape {
+        file: PathBuf,
+        tensor: String,
+        dtype: Dtype,
+        shape: Vec<u64>,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected {expected} bytes for {dtype} {shape:?}, came {came}",
+        file.display()
+    )]
+    WrongLength {
+        file: PathBuf,
+        tensor: String,
+        dtype: Dtype,
+        shape: Vec<u64>,
+        expected: u64,
+        came: u64,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected data offsets in order, came [{begin}, {end}]",
+        file.display()
+    )]
+    ReversedOffsets {
+        file: PathBuf,
+        tensor: String,
+        begin: u64,
+        end: u64,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected its data at offset {expected}, right after {}, \
+         came {came}, which {}",
+        file.display(),
+        previous.as_ref().map_or("the header".to_owned(), |name| format!("tensor {name:?}")),
+        if came > expected { "leaves a hole" } else { "overlaps" }
+    )]
+    NotContiguous {
+        file: PathBuf,
+        tensor: String,
+        previous: Option<String>,
+        expected: u64,
+        came: u64,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?} ends after the file: expected {expected} bytes, came {came}; \
+         the file is truncated",
+        file.display()
+    )]
+    Truncated {
+        file: PathBuf,
+        tensor: String,
+        expected: u64,
+        came: u64,
+    },
+
+    #[error(
+        "{}: expected {expected} bytes, header and all tensors, came {came}; \
+         what follows the last tensor belongs to none",
+        file.display()
+    )]
+    TrailingBytes {
+        file: PathBuf,
+        expected: u64,
+        came: u64,
+    },
+
+    #[error(
+        "tensor {tensor:?}: expected one, came two: in {} and in {}",
+        first.display(),
+        second.display()
+    )]
+    Duplicate {
+        tensor: String,
+        first: PathBuf,
+        second: PathBuf,
+    },
+
+    #[error(
+        "{}: expected model.safetensors, model.safetensors.index.json, \
+         diffusion_pytorch_model.safetensors or its .index.json, or one *.safetensors; came none",
+        folder.display()
+    )]
+    NoCheckpoint { folder: PathBuf },
+
+    #[error(
+        "{}: expected one *.safetensors, an index, or shards named like \
+         model-00001-of-00004.safetensors, came {}; name the file to open",
+        folder.display(),
+        files.join(", ")
+    )]
+    SeveralFiles { folder: PathBuf, files: Vec<String> },
+
+    #[error(
+        "{}: expected all {} shards of {shard:?}, came {} of them; the first that is missing is {missing:?}",
+        folder.display(),
+        expected,
+        came
+    )]
+    IncompleteShards {
+        folder: PathBuf,
+        shard: String,
+        missing: String,
+        expected: u64,
+        came: u64,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected a shard inside the index's folder, came {shard:?}",
+        index.display()
+    )]
+    ShardOutside {
+        index: PathBuf,
+        tensor: String,
+        shard: String,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected shard {shard:?} beside the index, came no such file",
+        index.display()
+    )]
+    MissingShard {
+        index: PathBuf,
+        tensor: String,
+        shard: String,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected in shard {shard:?}, {}",
+        index.display(),
+        match found {
+            Some(file) => format!("came in {}", file.display()),
+            None => "came in no shard".to_owned(),
+        }
+    )]
+    NotInShard {
+        index: PathBuf,
+        tensor: String,
+        shard: String,
+        found: Option<PathBuf>,
+    },
+
+    #[error(
+        "{}: tensor {tensor:?}: expected one entry in weight_map, came two",
+        index.display()
+    )]
+    DuplicateEntry { index: PathBuf, tensor: String },
+}
+
+fn of_tensor(tensor: &Option<String>) -> String {
+    match tensor {
+        Some(name) => format!(", tensor {name:?}"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,103 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::{CheckpointError, Dtype, huggingface, safetensors};
+
+/// One tensor of a checkpoint, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// What one element is.
+    pub dtype: Dtype,
+    /// Elements along each dimension; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// Index into [`Checkpoint::files`].
+    pub file: u32,
+    /// Where its bytes begin, from the start of the file.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+}
+
+/// An index of a checkpoint, from headers alone.
+///
+/// Every tensor lies within its file as the file was when it was opened.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoint {
+    /// The files that hold the tensors.
+    pub files: Vec<PathBuf>,
+    /// The length of each file, in bytes.
+    pub file_lengths: Vec<u64>,
+    /// All tensors, in the order of (file, offset).
+    pub tensors: Vec<Tensor>,
+    /// What the files say of themselves; where shards differ, the first one's word.
+    pub metadata: BTreeMap<String, String>,
+    by_name: Vec<usize>,
+}
+
+impl Checkpoint {
+    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, or a folder that holds either.
+    ///
+    /// # Errors
+    /// Anything about the files that would make reading a tensor wrong or impossible.
+    pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let found = huggingface::locate(path)?;
+        let mut checkpoint = Checkpoint::default();
+        for file in found.files {
+            checkpoint.add(file)?;
+        }
+        checkpoint.by_name = sorted_by_name(&checkpoint.tensors);
+        checkpoint.refuse_duplicates(&checkpoint.by_name)?;
+        if let Some(index) = found.index {
+            index.check(&checkpoint)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        let place = self
+            .by_name
+            .binary_search_by(|&tensor| self.tensors[tensor].name.as_str().cmp(name))
+            .ok()?;
+        self.tensors.get(self.by_name[place])
+    }
+
+    /// The path of the file that holds `tensor`.
+    pub(crate) fn file_of(&self, tensor: &Tensor) -> PathBuf {
+        self.files[tensor.file as usize].clone()
+    }
+
+    fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
+        let header = safetensors::read(&path, self.files.len() as u32)?;
+        for (key, value) in header.metadata {
+            self.metadata.entry(key).or_insert(value);
+        }
+        self.tensors.extend(header.tensors);
+        self.files.push(path);
+        self.file_lengths.push(header.file_length);
+        Ok(())
+    }
+
+    fn refuse_duplicates(&self, by_name: &[usize]) -> Result<(), CheckpointError> {
+        for pair in by_name.windows(2) {
+            let (first, second) = (&self.tensors[pair[0]], &self.tensors[pair[1]]);
+            if first.name == second.name {
+                return Err(CheckpointError::Duplicate {
+                    tensor: first.name.clone(),
+                    first: self.file_of(first),
+                    second: self.file_of(second),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Positions in `tensors`, sorted by name; equal names in the order of `tensors`.
+pub(crate) fn sorted_by_name(tensors: &[Tensor]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by(|&a, &b| tensors[a].name.cmp(&tensors[b].name));
+    order
+}

@@ -1,0 +1,728 @@
+//! The state machine: events in, actions out.
+
+use crate::bits::ChunkSet;
+use crate::cursor::Cursor;
+use crate::plan::Plan;
+use crate::pool::{Pool, Residence};
+use crate::trace::{Evidence, Trace};
+use crate::{Caller, Chunk, Slot};
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+
+/// A point of a program: a block begins or ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Marker(u32);
+
+impl Marker {
+    /// Before anything was seen.
+    pub const OUTSIDE: Marker = Marker(0);
+
+    /// Block `block` begins.
+    pub fn enter(block: u32) -> Self {
+        Marker(block.saturating_add(1) << 1)
+    }
+
+    /// Block `block` has ended.
+    pub fn leave(block: u32) -> Self {
+        Marker(block.saturating_add(1) << 1 | 1)
+    }
+
+    /// As one number, for a [`note`](Self::from_number).
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The marker with this number.
+    pub fn from_number(number: u32) -> Self {
+        Marker(number)
+    }
+
+    /// The block that begins here, if one does.
+    pub fn entered(self) -> Option<u32> {
+        (self.0 > 1 && !self.is_leave()).then(|| (self.0 >> 1) - 1)
+    }
+
+    fn is_leave(self) -> bool {
+        self.0 & 1 == 1
+    }
+}
+
+/// What the pager is to do, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Read the chunk into the slot; answer with [`Engine::loaded`] or [`Engine::failed`].
+    Read {
+        /// The chunk.
+        chunk: Chunk,
+        /// Where to.
+        slot: Slot,
+    },
+    /// Make the chunk absent; its slot is free, and may be named by a later action.
+    Withdraw {
+        /// The chunk.
+        chunk: Chunk,
+        /// Where it was.
+        slot: Slot,
+    },
+    /// Give the memory of this free slot back to the system.
+    Release {
+        /// The slot.
+        slot: Slot,
+    },
+}
+
+/// What the engine must know of a model's chunks.
+#[derive(Debug, Clone, Default)]
+pub struct Chunks {
+    /// How many there are.
+    pub count: u32,
+    /// Those that hold weights at all, in address order.
+    pub used: Vec<Chunk>,
+    /// Those of which one pass may need only some: rows of embeddings, experts.
+    pub sparse: Vec<Chunk>,
+}
+
+/// Counts since the engine was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Chunks whose read was started.
+    pub reads: u64,
+    /// Touches that found their chunk absent.
+    pub misses: u64,
+    /// Chunks that left the pool.
+    pub withdrawn: u64,
+    /// Chunks that left without having been touched: reads for nothing.
+    pub wasted: u64,
+    /// Passes begun.
+    pub passes: u64,
+}
+
+/// Requests that keep a disk busy.
+const DEPTH: usize = 8;
+/// Chunks ready before they are needed, beyond those in flight.
+const AHEAD: usize = 4;
+/// Callers remembered at most.
+const CALLERS: usize = 256;
+
+/// The fewest slots that a model can run in on a machine with `threads` processors.
+pub fn least_slots(threads: usize) -> usize {
+    // Each thread may stand with one instruction in two chunks, and no touched chunk may leave before it was read.
+    2 * threads.clamp(1, 16) + 8
+}
+
+/// The policy for one model.
+#[derive(Debug)]
+pub struct Engine {
+    count: usize,
+    used: Vec<Chunk>,
+    sparse: ChunkSet,
+    limit: usize,
+    threads: usize,
+    pool: Pool,
+    trace: Trace,
+    plan: Plan,
+    planned: Option<(u64, usize, bool)>,
+    cursors: HashMap<Caller, Cursor>,
+    clock: u64,
+    in_flight: usize,
+    /// Chunks that threads wait for and that have no slot yet.
+    demands: VecDeque<Chunk>,
+    /// Chunks that will be used because their neighbours are.
+    wishes: VecDeque<Chunk>,
+    /// Chunks that came as wishes since the last marker.
+    wished: ChunkSet,
+    /// Chunks whose last read failed: read again when a thread needs them, not ahead of need.
+    failing: ChunkSet,
+    /// Slots whose memory is still held though the budget shrank.
+    stale_slots: Vec<Slot>,
+    /// When each chunk was last visible without its touch being seen.
+    visible_until: Vec<u64>,
+    /// Most recent touches that stay, so that operators which come back to a chunk find it.
+    guard: usize,
+    /// Touched chunks passed over in the queue of `pool.recent` because the plan keeps them, or they are sparse.
+    kept: VecDeque<(Chunk, u64)>,
+    doubtful: VecDeque<(Chunk, u64)>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine for `chunks` with room for `slots` of them, on a machine with `threads` processors.
+    pub fn new(chunks: Chunks, slots: usize, threads: usize) -> Self {
+        let count = chunks.count as usize;
+        let mut sparse = ChunkSet::new(count);
+        for &chunk in &chunks.sparse {
+            sparse.insert(chunk);
+        }
+        let mut engine = Self {
+            count,
+            used: chunks.used,
+            sparse,
+            limit: slots.max(1),
+            threads: threads.max(1),
+            pool: Pool::new(count),
+            trace: Trace::default(),
+            plan: Plan::default(),
+            planned: None,
+            cursors: HashMap::new(),
+            clock: 0,
+            in_flight: 0,
+            demands: VecDeque::new(),
+            wishes: VecDeque::new(),
+            wished: ChunkSet::new(count),
+            failing: ChunkSet::new(count),
+            stale_slots: Vec::new(),
+            visible_until: vec![0; count],
+            guard: 0,
+            kept: VecDeque::new(),
+            doubtful: VecDeque::new(),
+            counters: Counters::default(),
+        };
+        engine.replan();
+        engine
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Slots in use.
+    pub fn slots_used(&self) -> usize {
+        self.pool.used()
+    }
+
+    /// Slots allowed.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Chunks that the plan keeps for good.
+    pub fn kept(&self) -> usize {
+        self.plan.count()
+    }
+
+    /// Chunks that one pass is expected to use, as far as the trace knows.
+    pub fn tour_length(&self) -> usize {
+        self.tour().len()
+    }
+
+    /// Where a chunk is.
+    pub fn residence(&self, chunk: Chunk) -> Residence {
+        self.pool.get(chunk)
+    }
+
+    /// A caller passed a marker.
+    pub fn passed(&mut self, caller: Caller, marker: Marker) {
+        self.clock += 1;
+        if self.cursors.len() >= CALLERS && !self.cursors.contains_key(&caller) {
+            let oldest = self
+                .cursors
+                .iter()
+                .min_by_key(|(_, cursor)| cursor.moved)
+                .map(|(&caller, _)| caller);
+            if let Some(oldest) = oldest {
+                self.cursors.remove(&oldest);
+            }
+        }
+        let count = self.count;
+        let cursor = self
+            .cursors
+            .entry(caller)
+            .or_insert_with(|| Cursor::new(count));
+        let (pool, visible_until) = (&self.pool, &self.visible_until);
+        let since = cursor.moved;
+        let consumed = &cursor.consumed;
+        self.trace.finish(cursor.marker, |chunk| {
+            if consumed.contains(chunk) {
+                Evidence::Used
+            } else if matches!(pool.get(chunk), Residence::Touched { .. })
+                || visible_until
+                    .get(chunk as usize)
+                    .is_some_and(|&until| until >= since)
+            {
+                Evidence::Unknown
+            } else {
+                Evidence::Unused
+            }
+        });
+        self.trace.follow(cursor.marker, marker);
+        if marker.is_leave() {
+            cursor.depth = cursor.depth.saturating_sub(1);
+        } else {
+            if cursor.depth == 0 {
+                self.counters.passes += 1;
+                self.failing.clear();
+                self.guard -= self.guard.div_ceil(4);
+            }
+            cursor.depth += 1;
+        }
+        cursor.pass(marker);
+        cursor.moved = self.clock;
+        self.wishes.clear();
+        self.wished.clear();
+        self.replan();
+    }
+
+    /// A ready chunk was touched by `caller`, or by a worker thread that never passed a marker.
+    pub fn touched(&mut self, caller: Caller, chunk: Chunk) {
+        self.clock += 1;
+        if matches!(
+            self.pool.get(chunk),
+            Residence::Ready { .. } | Residence::Loading { .. }
+        ) {
+            self.pool.touch(chunk);
+        }
+        let caller = self.attribute(caller, chunk);
+        let sparse = self.sparse.contains(chunk);
+        let count = self.count;
+        let cursor = self
+            .cursors
+            .entry(caller)
+            .or_insert_with(|| Cursor::new(count));
+        let index = self
+            .trace
+            .used(cursor.marker, chunk, cursor.furthest, sparse);
+        cursor.consume(&self.trace, chunk, index);
+    }
+
+    /// `caller` waits for an absent chunk. `unit` is what is used together with it.
+    pub fn missing(&mut self, caller: Caller, chunk: Chunk, unit: Range<Chunk>) {
+        self.clock += 1;
+        self.counters.misses += 1;
+        match self.pool.get(chunk) {
+            Residence::Absent => {
+                if !self.demands.contains(&chunk) {
+                    self.demands.push_back(chunk);
+                }
+            }
+            Residence::Loading { slot, .. } => self.pool.set(
+                chunk,
+                Residence::Loading {
+                    slot,
+                    awaited: true,
+                },
+            ),
+            Residence::Ready { slot, .. } => self.pool.set(
+                chunk,
+                Residence::Ready {
+                    slot,
+                    awaited: true,
+                },
+            ),
+            Residence::Touched { .. } => {}
+        }
+        let caller = self.attribute(caller, chunk);
+        let again = self
+            .cursors
+            .get(&caller)
+            .is_some_and(|cursor| cursor.consumed.contains(chunk));
+        if again {
+            // It left before its operator was done with it: a slot more for what was just touched may save a read,
+            // and costs one per pass.
+            self.guard = (self.guard + 1).min(self.limit / 4);
+        }
+        let known = self
+            .cursors
+            .get(&caller)
+            .and_then(|cursor| self.trace.segment(cursor.marker))
+            .is_some_and(|segment| segment.expects(chunk));
+        if !known {
+            self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
+        }
+    }
+
+    /// These chunks will be used soon.
+    pub fn wish(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
+        for chunk in chunks {
+            if self.wishes.len() >= self.limit {
+                break;
+            }
+            if self.pool.get(chunk) == Residence::Absent && self.wished.insert(chunk) {
+                self.wishes.push_back(chunk);
+            }
+        }
+    }
+
+    /// A read ended well: the chunk may be shown.
+    pub fn loaded(&mut self, chunk: Chunk) {
+        self.clock += 1;
+        if let Residence::Loading { slot, awaited } = self.pool.get(chunk) {
+            self.in_flight -= 1;
+            self.pool.set(chunk, Residence::Ready { slot, awaited });
+        }
+    }
+
+    /// A read ended badly. Where nobody waits, the chunk is absent again and not read ahead before the next pass.
+    /// Where a thread waits, its slot is returned: the pager must end that wait (with a substitute that can't be
+    /// mistaken for the weight) and say [`loaded`](Self::loaded).
+    pub fn failed(&mut self, chunk: Chunk) -> Option<Slot> {
+        self.clock += 1;
+        self.failing.insert(chunk);
+        match self.pool.get(chunk) {
+            Residence::Loading {
+                slot,
+                awaited: true,
+            } => Some(slot),
+            Residence::Loading { .. } => {
+                self.in_flight -= 1;
+                self.pool.unseat(chunk);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Drops a chunk whatever it is worth (its bytes can't be trusted). Nothing happens to one that is being read.
+    pub fn forget(&mut self, chunk: Chunk, actions: &mut Vec<Action>) {
+        if !matches!(
+            self.pool.get(chunk),
+            Residence::Absent | Residence::Loading { .. }
+        ) {
+            self.withdraw(chunk, actions);
+        }
+    }
+
+    /// The budget is now `slots`.
+    pub fn resize(&mut self, slots: usize) {
+        if slots < self.limit {
+            self.stale_slots = self.pool.vacated();
+        }
+        self.limit = slots.max(1);
+        self.guard = self.guard.min(self.limit / 2);
+        self.replan();
+    }
+
+    /// Decides what is to be done now.
+    pub fn pump(&mut self, actions: &mut Vec<Action>) {
+        let depth = self.depth();
+        self.shrink(actions);
+        self.serve_demands(actions);
+        let ahead = self.ahead();
+        let soon: ChunkSet = {
+            let mut set = ChunkSet::new(self.count);
+            for &chunk in &ahead {
+                set.insert(chunk);
+            }
+            set
+        };
+        while self.in_flight < depth {
+            let Some(&chunk) = self.wishes.front() else {
+                break;
+            };
+            if self.wants(chunk) && !self.read(chunk, false, Some(&soon), actions) {
+                break;
+            }
+            self.wishes.pop_front();
+        }
+        for chunk in ahead {
+            if self.in_flight >= depth
+                || (self.wants(chunk) && !self.read(chunk, false, Some(&soon), actions))
+            {
+                break;
+            }
+        }
+    }
+
+    fn wants(&self, chunk: Chunk) -> bool {
+        self.pool.get(chunk) == Residence::Absent && !self.failing.contains(chunk)
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH.min((self.limit / 4).max(1))
+    }
+
+    fn guard(&self) -> usize {
+        (self.guard + self.threads + 2).min(self.limit / 2)
+    }
+
+    /// Slots that the plan leaves to streaming.
+    fn window(&self) -> usize {
+        (self.depth() + AHEAD + self.guard()).min(self.limit)
+    }
+
+    /// The chunks of one pass in order of use, from the lowest numbered on: the same wherever the pass stands.
+    fn tour(&self) -> Vec<Chunk> {
+        let marker = self
+            .active()
+            .first()
+            .map_or(Marker::OUTSIDE, |cursor| cursor.marker);
+        let mut tour = self.trace.tour(marker, self.count);
+        if let Some((lowest, _)) = tour.iter().enumerate().min_by_key(|&(_, chunk)| chunk) {
+            tour.rotate_left(lowest);
+        }
+        tour
+    }
+
+    /// Cursors inside a pass, latest first; where there are none, the one that moved last.
+    fn active(&self) -> Vec<&Cursor> {
+        let mut active: Vec<&Cursor> = self
+            .cursors
+            .values()
+            .filter(|cursor| cursor.depth > 0)
+            .collect();
+        if active.is_empty() {
+            active.extend(self.cursors.values().max_by_key(|cursor| cursor.moved));
+        }
+        active.sort_by_key(|cursor| std::cmp::Reverse(cursor.moved));
+        active
+    }
+
+    /// The caller on whose behalf a thread touched a chunk.
+    fn attribute(&self, thread: Caller, chunk: Chunk) -> Caller {
+        if self.cursors.contains_key(&thread) {
+            return thread;
+        }
+        let expects = |cursor: &Cursor| {
+            !cursor.consumed.contains(chunk)
+                && self
+                    .trace
+                    .segment(cursor.marker)
+                    .is_some_and(|segment| segment.index_of(chunk).is_some())
+        };
+        self.cursors
+            .iter()
+            .filter(|(_, cursor)| cursor.depth > 0)
+            .max_by_key(|(_, cursor)| (expects(cursor), cursor.moved))
+            .or_else(|| self.cursors.iter().max_by_key(|(_, cursor)| cursor.moved))
+            .map_or(thread, |(&caller, _)| caller)
+    }
+
+    fn replan(&mut self) {
+        // Before a whole pass is known, nearby addresses are nearby in time: any even choice serves.
+        let known = self.counters.passes > 1;
+        let state = (self.trace.version(), self.limit, known);
+        if self.planned == Some(state) {
+            return;
+        }
+        self.planned = Some(state);
+        let tour = if known {
+            self.tour()
+        } else {
+            self.used.clone()
+        };
+        let room = if tour.len() <= self.limit {
+            tour.len()
+        } else {
+            self.limit - self.window()
+        };
+        self.plan = Plan::scatter(&tour, room, self.count);
+        // What was passed over under the old plan is judged anew.
+        for queue in [&mut self.doubtful, &mut self.kept] {
+            while let Some(entry) = queue.pop_back() {
+                self.pool.recent.push_front(entry);
+            }
+        }
+    }
+
+    /// The next chunks in order of use: as many as the window may hold, those that stay not counted.
+    fn ahead(&self) -> Vec<Chunk> {
+        let window = self.window();
+        let mut ahead = Vec::new();
+        let mut seen = ChunkSet::new(self.count);
+        for cursor in self.active() {
+            let mut streaming = 0;
+            cursor.upcoming(&self.trace, |chunk| {
+                let resident = matches!(self.pool.get(chunk), Residence::Touched { .. });
+                if !(resident && self.plan.keeps(chunk)) {
+                    streaming += 1;
+                    if seen.insert(chunk) {
+                        ahead.push(chunk);
+                    }
+                }
+                streaming < window
+            });
+        }
+        ahead
+    }
+
+    fn serve_demands(&mut self, actions: &mut Vec<Action>) {
+        for _ in 0..self.demands.len() {
+            let Some(chunk) = self.demands.pop_front() else {
+                break;
+            };
+            if self.pool.get(chunk) != Residence::Absent {
+                continue;
+            }
+            if !self.read(chunk, true, None, actions) {
+                // Every slot is being read or was just touched: the next event changes that.
+                self.demands.push_front(chunk);
+                break;
+            }
+        }
+    }
+
+    /// Starts a read if a slot can be had.
+    fn read(
+        &mut self,
+        chunk: Chunk,
+        awaited: bool,
+        soon: Option<&ChunkSet>,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        if self.pool.used() >= self.limit && !self.make_room(awaited, soon, actions) {
+            return false;
+        }
+        let Some(slot) = self.pool.seat(chunk) else {
+            return false;
+        };
+        self.pool.set(chunk, Residence::Loading { slot, awaited });
+        self.in_flight += 1;
+        self.counters.reads += 1;
+        actions.push(Action::Read { chunk, slot });
+        true
+    }
+
+    /// Frees one slot: of the chunk whose next use is furthest away, as far as that is known.
+    fn make_room(
+        &mut self,
+        urgent: bool,
+        soon: Option<&ChunkSet>,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let guard = self.guard();
+        let victim = self
+            .oldest_passed(guard, soon)
+            .or_else(|| self.oldest_doubtful(guard, soon))
+            .or_else(|| soon.and_then(|soon| self.read_in_vain(soon)))
+            .or_else(|| urgent.then(|| self.least_urgent()).flatten());
+        match victim {
+            Some(chunk) => {
+                self.withdraw(chunk, actions);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The chunk touched longest ago that the plan doesn't keep: its next use is a whole pass away.
+    fn oldest_passed(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
+        let mut skipped = Vec::new();
+        let mut found = None;
+        while self.pool.recent.len() > guard {
+            let Some(entry) = self.pool.recent.pop_front() else {
+                break;
+            };
+            if !self.pool.is_current(entry) {
+                continue;
+            }
+            if self.plan.keeps(entry.0) {
+                self.kept.push_back(entry);
+            } else if self.sparse.contains(entry.0) {
+                self.doubtful.push_back(entry);
+            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
+                skipped.push(entry);
+            } else {
+                found = Some(entry.0);
+                break;
+            }
+        }
+        for entry in skipped.into_iter().rev() {
+            self.pool.recent.push_front(entry);
+        }
+        found
+    }
+
+    /// The sparse chunk (a row, an expert) touched longest ago.
+    fn oldest_doubtful(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
+        let mut index = 0;
+        while self.doubtful.len() + self.pool.recent.len() > guard {
+            let &entry = self.doubtful.get(index)?;
+            if !self.pool.is_current(entry) {
+                self.doubtful.remove(index);
+            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
+                index += 1;
+            } else {
+                self.doubtful.remove(index);
+                return Some(entry.0);
+            }
+        }
+        None
+    }
+
+    /// A chunk that was read ahead and is not coming up any more.
+    fn read_in_vain(&self, soon: &ChunkSet) -> Option<Chunk> {
+        self.pool.occupants().find(|&chunk| {
+            matches!(
+                self.pool.get(chunk),
+                Residence::Ready { awaited: false, .. }
+            ) && !soon.contains(chunk)
+                && !self.wished.contains(chunk)
+        })
+    }
+
+    /// For a thread that waits: something read ahead that nobody waits for, else the kept chunk touched longest ago.
+    fn least_urgent(&mut self) -> Option<Chunk> {
+        let ahead = self.ahead();
+        let rank = |chunk: Chunk| {
+            ahead
+                .iter()
+                .position(|&other| other == chunk)
+                .unwrap_or(usize::MAX)
+        };
+        let untouched = self
+            .pool
+            .occupants()
+            .filter(|&chunk| {
+                matches!(
+                    self.pool.get(chunk),
+                    Residence::Ready { awaited: false, .. }
+                )
+            })
+            .max_by_key(|&chunk| rank(chunk));
+        if untouched.is_some() {
+            return untouched;
+        }
+        while let Some(entry) = self.kept.pop_front() {
+            if self.pool.is_current(entry) {
+                return Some(entry.0);
+            }
+        }
+        // Each thread may still stand in the chunk that it touched last.
+        while self.pool.recent.len() > self.threads.min(self.limit / 4) {
+            let entry = self.pool.recent.pop_front()?;
+            if self.pool.is_current(entry) {
+                return Some(entry.0);
+            }
+        }
+        None
+    }
+
+    fn withdraw(&mut self, chunk: Chunk, actions: &mut Vec<Action>) {
+        match self.pool.get(chunk) {
+            Residence::Touched { .. } => {
+                if let Some(until) = self.visible_until.get_mut(chunk as usize) {
+                    *until = self.clock;
+                }
+            }
+            _ => self.counters.wasted += 1,
+        }
+        if let Some(slot) = self.pool.unseat(chunk) {
+            self.counters.withdrawn += 1;
+            actions.push(Action::Withdraw { chunk, slot });
+        }
+    }
+
+    /// After a smaller budget: leave until it holds. Reads under way end first.
+    fn shrink(&mut self, actions: &mut Vec<Action>) {
+        while self.pool.used() > self.limit {
+            let before = actions.len();
+            if !self.make_room(true, None, actions) {
+                break;
+            }
+            let freed: Vec<Slot> = actions
+                .iter()
+                .skip(before)
+                .filter_map(|action| match action {
+                    Action::Withdraw { slot, .. } => Some(*slot),
+                    _ => None,
+                })
+                .collect();
+            self.stale_slots.extend(freed);
+        }
+        for slot in self.stale_slots.drain(..) {
+            if self.pool.is_free(slot) {
+                actions.push(Action::Release { slot });
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Who sits in which slot.
+
+use crate::{Chunk, Slot};
+use std::collections::VecDeque;
+
+/// What the engine knows of one chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Residence {
+    /// Not in the pool.
+    #[default]
+    Absent,
+    /// Being read.
+    Loading {
+        /// Into this slot.
+        slot: Slot,
+        /// A thread waits for it.
+        awaited: bool,
+    },
+    /// Read, not yet touched.
+    Ready {
+        /// In this slot.
+        slot: Slot,
+        /// A thread waits for it and is about to touch it.
+        awaited: bool,
+    },
+    /// Touched, so visible at its address.
+    Touched {
+        /// In this slot.
+        slot: Slot,
+        /// When, counted in touches.
+        at: u64,
+    },
+}
+
+impl Residence {
+    /// The slot it occupies.
+    pub fn slot(self) -> Option<Slot> {
+        match self {
+            Residence::Absent => None,
+            Residence::Loading { slot, .. }
+            | Residence::Ready { slot, .. }
+            | Residence::Touched { slot, .. } => Some(slot),
+        }
+    }
+}
+
+/// The slots, and the touched chunks in order of their touch.
+#[derive(Debug)]
+pub struct Pool {
+    chunks: Vec<Residence>,
+    slots: Vec<Option<Chunk>>,
+    free: Vec<Slot>,
+    used: usize,
+    /// One past the highest slot that was ever used.
+    high: Slot,
+    touches: u64,
+    /// Touched chunks, oldest first; stale entries are recognised by their time.
+    pub recent: VecDeque<(Chunk, u64)>,
+}
+
+impl Pool {
+    pub fn new(chunks: usize) -> Self {
+        Self {
+            chunks: vec![Residence::Absent; chunks],
+            slots: vec![None; chunks],
+            free: (0..chunks as Slot).rev().collect(),
+            used: 0,
+            high: 0,
+            touches: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    pub fn get(&self, chunk: Chunk) -> Residence {
+        self.chunks.get(chunk as usize).copied().unwrap_or_default()
+    }
+
+    pub fn set(&mut self, chunk: Chunk, residence: Residence) {
+        if let Some(place) = self.chunks.get_mut(chunk as usize) {
+            *place = residence;
+        }
+    }
+
+    /// Slots in use.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Whether nobody sits in the slot.
+    pub fn is_free(&self, slot: Slot) -> bool {
+        self.slots.get(slot as usize).is_some_and(Option::is_none)
+    }
+
+    /// Free slots that were used before, so that memory may hang on them.
+    pub fn vacated(&self) -> Vec<Slot> {
+        self.free
+            .iter()
+            .copied()
+            .filter(|&slot| slot < self.high)
+            .collect()
+    }
+
+    /// Chunks in the pool with their slots.
+    pub fn occupants(&self) -> impl Iterator<Item = Chunk> + '_ {
+        self.slots.iter().flatten().copied()
+    }
+
+    /// Gives the chunk a slot; the lowest free one, so that the pool's memory stays dense.
+    pub fn seat(&mut self, chunk: Chunk) -> Option<Slot> {
+        let slot = self.free.pop()?;
+        self.high = self.high.max(slot + 1);
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = Some(chunk);
+        }
+        self.used += 1;
+        Some(slot)
+    }
+
+    /// The chunk leaves; its slot is free.
+    pub fn unseat(&mut self, chunk: Chunk) -> Option<Slot> {
+        let slot = self.get(chunk).slot()?;
+        self.set(chunk, Residence::Absent);
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = None;
+        }
+        self.free.push(slot);
+        self.used -= 1;
+        Some(slot)
+    }
+
+    /// Records a touch.
+    pub fn touch(&mut self, chunk: Chunk) {
+        if let Some(slot) = self.get(chunk).slot() {
+            self.touches += 1;
+            self.set(
+                chunk,
+                Residence::Touched {
+                    slot,
+                    at: self.touches,
+                },
+            );
+            self.recent.push_back((chunk, self.touches));
+        }
+    }
+
+    /// Whether an entry of `recent` still speaks of the chunk's latest touch.
+    pub fn is_current(&self, entry: (Chunk, u64)) -> bool {
+        matches!(self.get(entry.0), Residence::Touched { at, .. } if at == entry.1)
+    }
+}

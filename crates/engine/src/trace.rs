@@ -1,0 +1,169 @@
+//! The order in which chunks are used, learned by watching.
+//!
+//! A pass is cut into *segments* by markers (a block began, a block ended). Each segment remembers its chunks in
+//! the order of their first touch; each marker remembers which marker came after it the last time. Walking from
+//! marker to marker therefore predicts the future of any program that repeats itself: a decoder loop, a prefill
+//! before it, an encoder that runs once, a backward pass. A wrong turn costs one comparison and is corrected at
+//! the next marker.
+
+use crate::bits::ChunkSet;
+use crate::{Chunk, Marker};
+use std::collections::HashMap;
+
+/// Times in a row that a doubtful chunk must be used before it is predicted.
+const PROOFS: u8 = 4;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    chunk: Chunk,
+    /// Uses in a row since the last traversal that went without it.
+    streak: u8,
+    /// Whether to expect it in the next traversal.
+    expected: bool,
+}
+
+/// What happens between two markers.
+#[derive(Debug, Default)]
+pub struct Segment {
+    entries: Vec<Entry>,
+    place: HashMap<Chunk, usize>,
+    next: Option<Marker>,
+}
+
+impl Segment {
+    /// Chunks expected in one traversal, in order, with their index.
+    pub fn expected(&self) -> impl Iterator<Item = (usize, Chunk)> + '_ {
+        self.entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry.expected)
+            .map(|(index, entry)| (index, entry.chunk))
+    }
+
+    /// Whether the chunk is expected in a traversal.
+    pub fn expects(&self, chunk: Chunk) -> bool {
+        self.index_of(chunk)
+            .and_then(|index| self.entries.get(index))
+            .is_some_and(|entry| entry.expected)
+    }
+
+    /// Where the chunk stands in the order, if it was ever used here.
+    pub fn index_of(&self, chunk: Chunk) -> Option<usize> {
+        self.place.get(&chunk).copied()
+    }
+
+    fn insert(&mut self, at: usize, chunk: Chunk, expected: bool) {
+        let at = at.min(self.entries.len());
+        self.entries.insert(
+            at,
+            Entry {
+                chunk,
+                streak: 1,
+                expected,
+            },
+        );
+        for (index, entry) in self.entries.iter().enumerate().skip(at) {
+            self.place.insert(entry.chunk, index);
+        }
+    }
+}
+
+/// What one traversal told about an expected chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Touched.
+    Used,
+    /// It was absent or unpublished all the time, so nobody touched it.
+    Unused,
+    /// It was published already: a touch would have gone unseen.
+    Unknown,
+}
+
+/// All that was learned about a model's passes.
+#[derive(Debug, Default)]
+pub struct Trace {
+    segments: HashMap<Marker, Segment>,
+    /// Goes up with every change of what is predicted.
+    version: u64,
+}
+
+impl Trace {
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn segment(&self, marker: Marker) -> Option<&Segment> {
+        self.segments.get(&marker)
+    }
+
+    /// The marker expected after `marker`; without any knowledge, the same again.
+    pub fn next(&self, marker: Marker) -> Marker {
+        self.segments
+            .get(&marker)
+            .and_then(|segment| segment.next)
+            .unwrap_or(marker)
+    }
+
+    /// A thread went from one marker to the next.
+    pub fn follow(&mut self, from: Marker, to: Marker) {
+        let segment = self.segments.entry(from).or_default();
+        if segment.next != Some(to) {
+            segment.next = Some(to);
+            self.version += 1;
+        }
+    }
+
+    /// A chunk was used after `marker`. Returns its index in the segment. A chunk never seen there is put at
+    /// `at`; it is expected from now on unless it is `sparse` (one row or one expert of many).
+    pub fn used(&mut self, marker: Marker, chunk: Chunk, at: usize, sparse: bool) -> usize {
+        let segment = self.segments.entry(marker).or_default();
+        if let Some(index) = segment.index_of(chunk) {
+            return index;
+        }
+        segment.insert(at, chunk, !sparse);
+        self.version += u64::from(!sparse);
+        at.min(segment.entries.len() - 1)
+    }
+
+    /// A traversal of the segment is over; `evidence` tells about each chunk.
+    pub fn finish(&mut self, marker: Marker, mut evidence: impl FnMut(Chunk) -> Evidence) {
+        let Some(segment) = self.segments.get_mut(&marker) else {
+            return;
+        };
+        for entry in &mut segment.entries {
+            let before = entry.expected;
+            match evidence(entry.chunk) {
+                Evidence::Used => {
+                    entry.streak = entry.streak.saturating_add(1);
+                    entry.expected |= entry.streak >= PROOFS;
+                }
+                Evidence::Unused => {
+                    entry.streak = 0;
+                    entry.expected = false;
+                }
+                Evidence::Unknown => {}
+            }
+            self.version += u64::from(entry.expected != before);
+        }
+    }
+
+    /// The distinct chunks of the cycle that starts at `marker`, in order of use, as far as it is known.
+    pub fn tour(&self, marker: Marker, chunks: usize) -> Vec<Chunk> {
+        let mut seen_chunks = ChunkSet::new(chunks);
+        let mut seen_markers = std::collections::HashSet::new();
+        let mut tour = Vec::new();
+        let mut at = marker;
+        while seen_markers.insert(at) {
+            if let Some(segment) = self.segments.get(&at) {
+                tour.extend(
+                    segment
+                        .expected()
+                        .map(|(_, chunk)| chunk)
+                        .filter(|&chunk| seen_chunks.insert(chunk)),
+                );
+            }
+            at = self.next(at);
+        }
+        tour
+    }
+}

@@ -1,0 +1,433 @@
+//! The engine against a simulated machine: clock, disk and threads are numbers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use proptest::prelude::*;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use weightstream_engine::{Action, Chunk, Chunks, Engine, Marker, Residence, least_slots};
+
+/// What a program does next.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Enter(u32),
+    Leave(u32),
+    Touch(Chunk),
+}
+
+/// A disk that serves one chunk per `READ` ticks, and threads that compute `compute` ticks per chunk.
+const READ: u64 = 10;
+
+struct Machine {
+    engine: Engine,
+    now: u64,
+    disk: VecDeque<(Chunk, u64)>,
+    disk_free_at: u64,
+    reads: u64,
+    visible: BTreeSet<Chunk>,
+    ready: BTreeSet<Chunk>,
+    slots: HashMap<u32, Chunk>,
+    fail: BTreeSet<Chunk>,
+}
+
+impl Machine {
+    fn new(count: u32, slots: usize, sparse: Vec<Chunk>) -> Self {
+        let chunks = Chunks {
+            count,
+            used: (0..count).collect(),
+            sparse,
+        };
+        Self {
+            engine: Engine::new(chunks, slots, 2),
+            now: 0,
+            disk: VecDeque::new(),
+            disk_free_at: 0,
+            reads: 0,
+            visible: BTreeSet::new(),
+            ready: BTreeSet::new(),
+            slots: HashMap::new(),
+            fail: BTreeSet::new(),
+        }
+    }
+
+    fn pump(&mut self) {
+        let mut actions = Vec::new();
+        self.engine.pump(&mut actions);
+        for action in actions {
+            match action {
+                Action::Read { chunk, slot } => {
+                    assert_eq!(
+                        self.slots.insert(slot, chunk),
+                        None,
+                        "slot {slot} given away twice"
+                    );
+                    self.disk_free_at = self.disk_free_at.max(self.now) + READ;
+                    self.disk.push_back((chunk, self.disk_free_at));
+                    self.reads += 1;
+                }
+                Action::Withdraw { chunk, slot } => {
+                    assert_eq!(self.slots.remove(&slot), Some(chunk));
+                    assert!(
+                        !self.disk.iter().any(|&(other, _)| other == chunk),
+                        "withdrawn while being read"
+                    );
+                    self.visible.remove(&chunk);
+                    self.ready.remove(&chunk);
+                }
+                Action::Release { slot } => assert!(!self.slots.contains_key(&slot)),
+            }
+        }
+    }
+
+    /// Lets time pass until `until`, ending the reads that end by then.
+    fn advance(&mut self, until: u64) {
+        while let Some(&(chunk, done)) = self.disk.front().filter(|&&(_, done)| done <= until) {
+            self.disk.pop_front();
+            self.now = self.now.max(done);
+            if self.fail.contains(&chunk) {
+                if self.engine.failed(chunk).is_some() {
+                    self.engine.loaded(chunk);
+                    self.ready.insert(chunk);
+                } else {
+                    self.slots.retain(|_, other| *other != chunk);
+                }
+            } else {
+                self.engine.loaded(chunk);
+                self.ready.insert(chunk);
+            }
+            self.pump();
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// One thread does one step; returns false where it has to wait.
+    fn step(&mut self, caller: u32, step: Step, waiting: &mut bool) -> bool {
+        match step {
+            Step::Enter(block) => self.engine.passed(caller, Marker::enter(block)),
+            Step::Leave(block) => self.engine.passed(caller, Marker::leave(block)),
+            Step::Touch(chunk) => {
+                if self.visible.contains(&chunk) {
+                    *waiting = false;
+                    return true;
+                }
+                if self.ready.remove(&chunk) {
+                    self.visible.insert(chunk);
+                    self.engine.touched(caller, chunk);
+                } else {
+                    if !*waiting || self.engine.residence(chunk) == Residence::Absent {
+                        *waiting = true;
+                        self.engine.missing(caller, chunk, chunk..chunk + 1);
+                        self.pump();
+                    }
+                    return false;
+                }
+            }
+        }
+        *waiting = false;
+        self.pump();
+        true
+    }
+
+    /// Runs programs side by side until all have ended; returns the time it took.
+    fn run(&mut self, programs: &[&[Step]], compute: u64) -> u64 {
+        let begin = self.now;
+        let mut threads: Vec<(usize, u64, bool)> =
+            programs.iter().map(|_| (0, self.now, false)).collect();
+        for _ in 0..50_000_000u64 {
+            let runnable = threads
+                .iter()
+                .enumerate()
+                .filter(|(index, thread)| thread.0 < programs[*index].len())
+                .min_by_key(|(_, thread)| thread.1)
+                .map(|(index, thread)| (index, thread.1));
+            let Some((index, at)) = runnable else {
+                return self.now - begin;
+            };
+            self.advance(at);
+            let step = programs[index][threads[index].0];
+            let mut waiting = threads[index].2;
+            if self.step(index as u32, step, &mut waiting) {
+                threads[index].0 += 1;
+                threads[index].1 = self.now
+                    + if matches!(step, Step::Touch(_)) {
+                        compute
+                    } else {
+                        0
+                    };
+            } else {
+                let next = self.disk.front().map(|&(_, done)| done);
+                let others = threads.iter().enumerate().any(|(other, thread)| {
+                    other != index && thread.0 < programs[other].len() && !thread.2
+                });
+                assert!(
+                    next.is_some() || others,
+                    "deadlock: thread {index} waits at {step:?}, nothing is under way"
+                );
+                threads[index].1 = next.unwrap_or(self.now + 1).max(self.now);
+            }
+            threads[index].2 = waiting;
+            assert!(
+                self.engine.slots_used() <= self.engine.limit(),
+                "over budget"
+            );
+            assert!(self.slots.len() <= self.engine.limit(), "over budget");
+        }
+        panic!("livelock");
+    }
+}
+
+/// `blocks` blocks of `size` chunks each, inside a root block.
+fn pass(blocks: u32, size: u32) -> Vec<Step> {
+    let mut steps = vec![Step::Enter(1000)];
+    for block in 0..blocks {
+        steps.push(Step::Enter(block));
+        steps.extend((0..size).map(|index| Step::Touch(block * size + index)));
+        steps.push(Step::Leave(block));
+    }
+    steps.push(Step::Leave(1000));
+    steps
+}
+
+#[test]
+fn warm_passes_read_model_minus_budget_and_keep_the_disk_busy() {
+    let (blocks, size, slots) = (28, 29, 238);
+    let total = blocks * size;
+    let program = pass(blocks, size);
+    let mut machine = Machine::new(total, slots, vec![]);
+    machine.run(&[&program], 0);
+    machine.run(&[&program], 0);
+    machine.run(&[&program], 0);
+    for _ in 0..5 {
+        let before = machine.reads;
+        let ticks = machine.run(&[&program], 0);
+        let reads = machine.reads - before;
+        let least = u64::from(total) - slots as u64;
+        assert!(reads * 100 <= least * 103, "{reads} reads, least {least}");
+        assert!(
+            ticks * 100 <= reads * READ * 102,
+            "{ticks} ticks for {reads} reads of {READ}"
+        );
+    }
+}
+
+#[test]
+fn where_computing_is_the_limit_reading_hides() {
+    let program = pass(28, 29);
+    let mut machine = Machine::new(28 * 29, 238, vec![]);
+    for _ in 0..3 {
+        machine.run(&[&program], READ);
+    }
+    let ticks = machine.run(&[&program], READ);
+    let floor = 28 * 29 * READ;
+    assert!(ticks * 100 <= floor * 103, "{ticks} ticks, floor {floor}");
+}
+
+#[test]
+fn a_model_that_fits_is_read_once() {
+    let program = pass(10, 10);
+    let mut machine = Machine::new(100, 100, vec![]);
+    for _ in 0..4 {
+        machine.run(&[&program], 1);
+    }
+    assert_eq!(machine.reads, 100);
+}
+
+#[test]
+fn a_loop_inside_a_pass_is_followed() {
+    // An encoder once, then a decoder eight times: the decoder's loop must settle, whatever came before.
+    let mut program = vec![];
+    for block in 0..5 {
+        program.extend([Step::Enter(block)]);
+        program.extend((0..10).map(|index| Step::Touch(block * 10 + index)));
+        program.extend([Step::Leave(block)]);
+    }
+    let mut decoder = vec![Step::Enter(100)];
+    for block in 5..15 {
+        decoder.push(Step::Enter(block));
+        decoder.extend((0..10).map(|index| Step::Touch(block * 10 + index)));
+        decoder.push(Step::Leave(block));
+    }
+    decoder.push(Step::Leave(100));
+    let mut machine = Machine::new(150, 50, vec![]);
+    machine.run(&[&program], 0);
+    for _ in 0..4 {
+        machine.run(&[&decoder], 0);
+    }
+    let before = machine.reads;
+    for _ in 0..4 {
+        machine.run(&[&decoder], 0);
+    }
+    // 100 chunks of the decoder, 50 slots less the window of 16.
+    assert!(
+        machine.reads - before <= 4 * 67,
+        "{} reads",
+        machine.reads - before
+    );
+}
+
+#[test]
+fn without_any_marker_the_order_is_learned_all_the_same() {
+    let program: Vec<Step> = (0..300).map(Step::Touch).collect();
+    let mut machine = Machine::new(300, 100, vec![]);
+    for _ in 0..4 {
+        machine.run(&[&program], 0);
+    }
+    let before = machine.reads;
+    let ticks = machine.run(&[&program], 0);
+    let reads = machine.reads - before;
+    assert!(reads <= 220, "{reads} reads");
+    assert!(
+        ticks * 100 <= reads * READ * 110,
+        "{ticks} ticks for {reads} reads"
+    );
+}
+
+#[test]
+fn of_experts_only_the_routed_ones_are_read() {
+    // 8 blocks: 4 dense chunks, then 2 of 16 experts (one chunk each), different ones in every pass.
+    let (blocks, dense, experts) = (8u32, 4u32, 16u32);
+    let size = dense + experts;
+    let sparse = (0..blocks * size)
+        .filter(|chunk| chunk % size >= dense)
+        .collect();
+    let mut machine = Machine::new(blocks * size, 60, sparse);
+    let mut random = 1u32;
+    let mut routed_and_absent = 0;
+    for round in 0..30 {
+        let mut program = vec![Step::Enter(1000)];
+        let mut routed = vec![];
+        for block in 0..blocks {
+            program.push(Step::Enter(block));
+            program.extend((0..dense).map(|index| Step::Touch(block * size + index)));
+            for _ in 0..2 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let chunk = block * size + dense + (random >> 16) % experts;
+                routed.push(chunk);
+                program.push(Step::Touch(chunk));
+            }
+            program.push(Step::Leave(block));
+        }
+        program.push(Step::Leave(1000));
+        let before = machine.reads;
+        let absent = routed.iter().collect::<BTreeSet<_>>().len();
+        machine.run(&[&program], 0);
+        if round >= 5 {
+            routed_and_absent += absent as u64;
+            // Dense chunks (32) stay; nothing but routed experts may be read.
+            assert!(
+                machine.reads - before <= absent as u64 + 1,
+                "{} reads, {absent} routed",
+                machine.reads - before
+            );
+        }
+    }
+    assert!(routed_and_absent > 0);
+}
+
+#[test]
+fn threads_in_step_share_their_reads() {
+    let program = pass(20, 20);
+    let mut machine = Machine::new(400, 120, vec![]);
+    for _ in 0..3 {
+        machine.run(&[&program], 1);
+    }
+    let before = machine.reads;
+    machine.run(&[&program], 1);
+    let alone = machine.reads - before;
+    let before = machine.reads;
+    machine.run(&[&program, &program, &program, &program], 1);
+    let shared = machine.reads - before;
+    assert!(
+        shared * 100 <= alone * 115,
+        "{shared} reads by four, {alone} by one"
+    );
+}
+
+#[test]
+fn a_smaller_budget_holds_at_once_and_a_larger_one_is_used() {
+    let program = pass(20, 20);
+    let mut machine = Machine::new(400, 200, vec![]);
+    machine.run(&[&program], 1);
+    machine.run(&[&program], 1);
+    machine.engine.resize(40);
+    let end = machine.now + 20 * READ;
+    machine.pump();
+    machine.advance(end);
+    assert!(machine.engine.slots_used() <= 40);
+    machine.run(&[&program], 1);
+    machine.engine.resize(400);
+    machine.run(&[&program], 1);
+    let before = machine.reads;
+    machine.run(&[&program], 1);
+    assert_eq!(machine.reads, before);
+}
+
+#[test]
+fn a_failing_chunk_is_not_read_in_a_loop_and_works_again_later() {
+    let program = pass(10, 10);
+    let mut machine = Machine::new(100, 40, vec![]);
+    machine.run(&[&program], 1);
+    machine.run(&[&program], 1);
+    machine.fail.insert(37);
+    let before = machine.reads;
+    machine.run(&[&program], 1);
+    assert!(
+        machine.reads - before < 100,
+        "{} reads",
+        machine.reads - before
+    );
+    machine.fail.clear();
+    machine.run(&[&program], 1);
+    let before = machine.reads;
+    machine.run(&[&program], 1);
+    assert!(machine.reads - before <= 78);
+}
+
+fn any_program(chunks: u32) -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        1 => (0u32..6).prop_map(Step::Enter),
+        1 => (0u32..6).prop_map(Step::Leave),
+        8 => (0..chunks).prop_map(Step::Touch),
+    ];
+    prop::collection::vec(step, 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever threads do, with whatever budget that is allowed: it ends, and the budget holds.
+    #[test]
+    fn never_over_budget_never_stuck(
+        programs in prop::collection::vec(any_program(60), 1..5),
+        extra in 0usize..40,
+        compute in 0u64..30,
+        rounds in 1usize..4,
+        sparse in prop::collection::btree_set(0u32..60, 0..30),
+        failing in prop::collection::btree_set(0u32..60, 0..4),
+    ) {
+        let mut machine = Machine::new(60, least_slots(2) + extra, sparse.into_iter().collect());
+        machine.fail = failing;
+        let programs: Vec<&[Step]> = programs.iter().map(Vec::as_slice).collect();
+        for _ in 0..rounds {
+            machine.run(&programs, compute);
+        }
+    }
+
+    /// A cyclic trace: within 3 % (and the window) of the best possible, for any size and budget.
+    #[test]
+    fn reads_close_to_the_optimum(blocks in 4u32..30, size in 2u32..30, share in 10u64..90, compute in 0u64..20) {
+        let total = u64::from(blocks * size);
+        let slots = (total * share / 100) as usize;
+        prop_assume!(slots >= least_slots(2));
+        let program = pass(blocks, size);
+        let mut machine = Machine::new(blocks * size, slots, vec![]);
+        for _ in 0..3 {
+            machine.run(&[&program], compute);
+        }
+        let before = machine.reads;
+        for _ in 0..3 {
+            machine.run(&[&program], compute);
+        }
+        let optimum = 3 * (total - slots as u64);
+        let window = 3 * 17;
+        prop_assert!(machine.reads - before <= optimum * 103 / 100 + window, "{} reads, optimum {optimum}", machine.reads - before);
+    }
+}

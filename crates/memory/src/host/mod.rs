@@ -1,0 +1,12 @@
+//! Host memory: reserve, publish, withdraw, and the fault handler.
+
+mod fault;
+mod mapping;
+mod pages;
+mod space;
+mod state;
+
+pub use fault::{Registration, ensure_fault_handler};
+pub use mapping::page_bytes;
+pub use pages::Backend;
+pub use space::{AddressSpace, Event, current_thread};

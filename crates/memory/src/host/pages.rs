@@ -1,0 +1,219 @@
+//! Moving pages between slots and addresses. Every function here is a few system calls and no more: they run
+//! inside the fault handler too.
+
+use super::mapping::{Mapping, last_error};
+use crate::MemoryError;
+
+/// How pages move between a slot and an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// `mremap(MREMAP_DONTUNMAP)` of anonymous (huge) pages; Linux 5.7 and later.
+    Move,
+    /// A memory file mapped twice; for kernels without the above. Small pages, so more work per byte read.
+    Share,
+}
+
+/// The pool's slots and the model's addresses.
+pub struct Pages {
+    addresses: Mapping,
+    slots: Mapping,
+    chunk_bytes: usize,
+    file: Option<libc::c_int>,
+}
+
+impl Pages {
+    pub fn reserve(
+        backend: Backend,
+        chunks: usize,
+        slots: usize,
+        chunk_bytes: usize,
+    ) -> Result<Self, MemoryError> {
+        let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
+        let pool_bytes = slots * chunk_bytes;
+        let pool = Mapping::reserve(pool_bytes, libc::PROT_READ | libc::PROT_WRITE)?;
+        let mut pages = Self {
+            addresses,
+            slots: pool,
+            chunk_bytes,
+            file: None,
+        };
+        if backend == Backend::Share {
+            pages.share(pool_bytes)?;
+        }
+        let base = pages.slots.base() as *mut libc::c_void;
+        // SAFETY: advice on our own mapping; a kernel that knows none of it may ignore it.
+        unsafe {
+            libc::madvise(base, pool_bytes, libc::MADV_HUGEPAGE);
+            // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
+            libc::madvise(base, pool_bytes, libc::MADV_DONTFORK);
+        }
+        Ok(pages)
+    }
+
+    /// The best way that this kernel offers.
+    pub fn best_backend() -> Backend {
+        let probe = || -> Result<bool, MemoryError> {
+            let pages = Self::reserve(Backend::Move, 1, 1, super::page_bytes())?;
+            // SAFETY: slot 0 is our own writable page.
+            unsafe { pages.slot(0).write(1) };
+            Ok(pages.publish(0, 0).is_ok())
+        };
+        if probe().unwrap_or(false) {
+            Backend::Move
+        } else {
+            Backend::Share
+        }
+    }
+
+    fn share(&mut self, pool_bytes: usize) -> Result<(), MemoryError> {
+        // SAFETY: the name is a C string; the descriptor is ours.
+        let file = unsafe { libc::memfd_create(c"weightstream".as_ptr(), libc::MFD_CLOEXEC) };
+        if file < 0 {
+            return Err(last_error("creating a memory file", pool_bytes));
+        }
+        self.file = Some(file);
+        // SAFETY: sizing our own file.
+        if unsafe { libc::ftruncate(file, pool_bytes as libc::off_t) } != 0 {
+            return Err(last_error("sizing a memory file", pool_bytes));
+        }
+        self.map_file(
+            self.slots.base(),
+            0,
+            pool_bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+        )
+    }
+
+    fn map_file(
+        &self,
+        at: usize,
+        offset: usize,
+        bytes: usize,
+        protection: libc::c_int,
+    ) -> Result<(), MemoryError> {
+        let Some(file) = self.file else { return Ok(()) };
+        // SAFETY: `at` lies in one of our two reservations, so MAP_FIXED replaces only our own mappings.
+        let mapped = unsafe {
+            libc::mmap(
+                at as *mut libc::c_void,
+                bytes,
+                protection,
+                libc::MAP_SHARED | libc::MAP_FIXED,
+                file,
+                offset as libc::off_t,
+            )
+        };
+        if mapped == libc::MAP_FAILED {
+            return Err(last_error("mapping a chunk", bytes));
+        }
+        Ok(())
+    }
+
+    pub fn base(&self) -> usize {
+        self.addresses.base()
+    }
+
+    /// Where slot `slot` can be written while no chunk is published from it.
+    pub fn slot(&self, slot: u32) -> *mut u8 {
+        (self.slots.base() + slot as usize * self.chunk_bytes) as *mut u8
+    }
+
+    fn address(&self, chunk: u32) -> usize {
+        self.addresses.base() + chunk as usize * self.chunk_bytes
+    }
+
+    /// Makes the bytes of `slot` readable at `chunk`'s address, in one step.
+    pub fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        let (address, bytes) = (self.address(chunk), self.chunk_bytes);
+        if self.file.is_some() {
+            return self.map_file(address, slot as usize * bytes, bytes, libc::PROT_READ);
+        }
+        protect(self.slot(slot) as usize, bytes, libc::PROT_READ)?;
+        move_pages(self.slot(slot) as usize, address, bytes)
+    }
+
+    /// Takes the bytes away from `chunk`'s address and back into `slot`. A touch meanwhile faults; it never reads zeros.
+    pub fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        let (address, bytes) = (self.address(chunk), self.chunk_bytes);
+        if self.file.is_some() {
+            // SAFETY: replaces our own mapping by reserved, untouchable address space.
+            let mapped = unsafe {
+                libc::mmap(
+                    address as *mut libc::c_void,
+                    bytes,
+                    libc::PROT_NONE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                    -1,
+                    0,
+                )
+            };
+            if mapped == libc::MAP_FAILED {
+                return Err(last_error("withdrawing a chunk", bytes));
+            }
+            return Ok(());
+        }
+        protect(address, bytes, libc::PROT_NONE)?;
+        move_pages(address, self.slot(slot) as usize, bytes)?;
+        protect(
+            self.slot(slot) as usize,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+        )
+    }
+
+    /// Gives the memory of an unused slot back to the system.
+    pub fn release(&self, slot: u32) {
+        self.discard(self.slot(slot), self.chunk_bytes);
+    }
+
+    /// Gives the memory of all slots back; none may be in use.
+    pub fn release_all(&self) {
+        self.discard(self.slot(0), self.slots.length());
+    }
+
+    fn discard(&self, start: *mut u8, bytes: usize) {
+        let advice = if self.file.is_some() {
+            libc::MADV_REMOVE
+        } else {
+            libc::MADV_DONTNEED
+        };
+        // SAFETY: these slots belong to no chunk, their bytes are of no use to anyone.
+        unsafe { libc::madvise(start.cast(), bytes, advice) };
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(file) = self.file {
+            // SAFETY: our own descriptor, closed once.
+            unsafe { libc::close(file) };
+        }
+    }
+}
+
+fn protect(at: usize, bytes: usize, protection: libc::c_int) -> Result<(), MemoryError> {
+    // SAFETY: every caller passes a whole chunk inside one of our reservations.
+    if unsafe { libc::mprotect(at as *mut libc::c_void, bytes, protection) } != 0 {
+        return Err(last_error("protecting a chunk", bytes));
+    }
+    Ok(())
+}
+
+fn move_pages(from: usize, to: usize, bytes: usize) -> Result<(), MemoryError> {
+    const FLAGS: libc::c_int = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // SAFETY: both ranges are whole chunks inside our two reservations, which never overlap; the source keeps
+    // its (now empty) mapping, so no one else can be given its addresses.
+    let moved = unsafe {
+        libc::mremap(
+            from as *mut libc::c_void,
+            bytes,
+            bytes,
+            FLAGS,
+            to as *mut libc::c_void,
+        )
+    };
+    if moved == libc::MAP_FAILED {
+        return Err(last_error("moving a chunk's pages", bytes));
+    }
+    Ok(())
+}

@@ -1,0 +1,287 @@
+//! One model's addresses and the pool behind them.
+
+use super::mapping::page_bytes;
+use super::pages::{Backend, Pages};
+use super::state::{Cell, State};
+use crate::MemoryError;
+use crate::futex::Doorbell;
+use crossbeam_queue::ArrayQueue;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// What a touch of a weight told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A chunk that was ready has been published by its first touch.
+    Touched {
+        /// The chunk.
+        chunk: u32,
+        /// The touching thread, as the kernel numbers it.
+        thread: u32,
+    },
+    /// A thread waits for a chunk that is not in the pool.
+    Missing {
+        /// The byte that was touched, counted from the first address.
+        offset: u64,
+        /// The touching thread, as the kernel numbers it.
+        thread: u32,
+    },
+    /// A thread left a note for the pager, in order with the touches around it.
+    Note {
+        /// Whatever the two agreed on.
+        value: u32,
+        /// The thread that left it, as the kernel numbers it.
+        thread: u32,
+    },
+}
+
+/// More touches than this between two looks of the pager make the touching threads yield.
+const EVENTS: usize = 4096;
+
+/// Fixed addresses for `chunks` chunks, and up to as many slots to fill them from.
+///
+/// One thread, the pager, calls [`mark_ready`](Self::mark_ready), [`withdraw`](Self::withdraw) and
+/// [`release`](Self::release) and owns the slots; any thread may touch addresses and [`publish`](Self::publish).
+pub struct AddressSpace {
+    pages: Pages,
+    cells: Vec<Cell>,
+    chunk_bytes: usize,
+    events: ArrayQueue<Event>,
+    doorbell: Doorbell,
+    changes: AtomicU32,
+    closed: AtomicBool,
+    owner: u32,
+}
+
+impl AddressSpace {
+    /// Reserves addresses for `chunks` chunks and slots for `slots`; memory is used as slots are written.
+    /// `backend` = None takes the best that the kernel offers.
+    pub fn reserve(
+        chunks: u32,
+        slots: u32,
+        chunk_bytes: usize,
+        backend: Option<Backend>,
+    ) -> Result<Self, MemoryError> {
+        if chunk_bytes == 0 || !chunk_bytes.is_multiple_of(page_bytes()) {
+            return Err(MemoryError::ChunkSize {
+                chunk_bytes,
+                page_bytes: page_bytes(),
+            });
+        }
+        let backend = backend.unwrap_or_else(Pages::best_backend);
+        let pages = Pages::reserve(backend, chunks as usize, slots as usize, chunk_bytes)?;
+        Ok(Self {
+            pages,
+            cells: (0..chunks).map(|_| Cell::default()).collect(),
+            chunk_bytes,
+            events: ArrayQueue::new(EVENTS),
+            doorbell: Doorbell::default(),
+            changes: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            owner: std::process::id(),
+        })
+    }
+
+    /// The first address.
+    pub fn base(&self) -> usize {
+        self.pages.base()
+    }
+
+    /// Bytes of address space.
+    pub fn length(&self) -> usize {
+        self.cells.len() * self.chunk_bytes
+    }
+
+    /// Where a slot's bytes are to be written; `chunk_bytes` of them may be, until [`mark_ready`](Self::mark_ready).
+    pub fn slot(&self, slot: u32) -> *mut u8 {
+        self.pages.slot(slot)
+    }
+
+    fn cell(&self, chunk: u32) -> Option<&Cell> {
+        self.cells.get(chunk as usize)
+    }
+
+    /// Says that `slot` holds all bytes of the absent `chunk`. The next touch publishes it.
+    pub fn mark_ready(&self, chunk: u32, slot: u32) {
+        if let Some(cell) = self.cell(chunk) {
+            cell.set(State::Ready(slot));
+        }
+    }
+
+    /// Publishes a ready chunk; false where there was nothing to publish (absent, or another thread was faster).
+    pub fn publish(&self, chunk: u32) -> Result<bool, MemoryError> {
+        let Some(cell) = self.cell(chunk) else {
+            return Ok(false);
+        };
+        let State::Ready(slot) = cell.get() else {
+            return Ok(false);
+        };
+        if !cell.swap(State::Ready(slot), State::Moving) {
+            return Ok(false);
+        }
+        let published = self.pages.publish(chunk, slot);
+        cell.set(if published.is_ok() {
+            State::Published(slot)
+        } else {
+            State::Ready(slot)
+        });
+        published.map(|()| true)
+    }
+
+    /// Makes a chunk absent; its slot, if it had one, is free afterwards.
+    pub fn withdraw(&self, chunk: u32) -> Result<Option<u32>, MemoryError> {
+        let Some(cell) = self.cell(chunk) else {
+            return Ok(None);
+        };
+        loop {
+            let seen = cell.get();
+            match seen {
+                State::Absent(_) => return Ok(None),
+                State::Moving => cell.wait(seen),
+                State::Ready(slot) => {
+                    if cell.swap(seen, State::Moving) {
+                        cell.set(self.absent());
+                        return Ok(Some(slot));
+                    }
+                }
+                State::Published(slot) => {
+                    if cell.swap(seen, State::Moving) {
+                        let withdrawn = self.pages.withdraw(chunk, slot);
+                        cell.set(if withdrawn.is_ok() {
+                            self.absent()
+                        } else {
+                            seen
+                        });
+                        return withdrawn.map(|()| Some(slot));
+                    }
+                }
+            }
+        }
+    }
+
+    fn absent(&self) -> State {
+        State::Absent(self.changes.fetch_add(1, Ordering::Relaxed) & 0xFFFF)
+    }
+
+    /// Gives the memory of a free slot back to the system; writing to the slot takes it again.
+    pub fn release(&self, slot: u32) {
+        self.pages.release(slot);
+    }
+
+    /// Gives the memory of all slots back, for good.
+    pub fn release_all(&self) {
+        self.pages.release_all();
+    }
+
+    /// Whether the chunk can be read without a fault.
+    pub fn is_published(&self, chunk: u32) -> bool {
+        self.cell(chunk)
+            .is_some_and(|cell| matches!(cell.get(), State::Published(_)))
+    }
+
+    /// What touches told since the last call, oldest first.
+    pub fn take_event(&self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    /// Leaves a note for the pager.
+    pub fn note(&self, value: u32) {
+        self.report(Event::Note {
+            value,
+            thread: current_thread(),
+        });
+    }
+
+    /// How often the bell rang; read it before looking at the events, then pass it to [`wait`](Self::wait).
+    pub fn rings(&self) -> u32 {
+        self.doorbell.rings()
+    }
+
+    /// Sleeps until the bell has rung since `seen`.
+    pub fn wait(&self, seen: u32, timeout: Option<Duration>) {
+        self.doorbell.wait(seen, timeout);
+    }
+
+    /// Wakes the thread that sleeps in [`wait`](Self::wait).
+    pub fn ring(&self) {
+        self.doorbell.ring();
+    }
+
+    /// From now on a touch of an absent weight is a plain segmentation fault; sleepers wake to meet it.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for cell in &self.cells {
+            if let seen @ State::Absent(_) = cell.get() {
+                cell.set(match self.absent() {
+                    same if same == seen => self.absent(),
+                    other => other,
+                });
+            }
+        }
+    }
+
+    /// Serves a fault at `offset` in this space, in the faulting thread, inside the signal handler: atomics and
+    /// system calls only. False where the fault is not one that loading can cure.
+    pub(super) fn serve_fault(&self, offset: u64, write: bool) -> Result<(), Incurable> {
+        // A child of fork has the numbers but neither the pages nor the pager.
+        if std::process::id() != self.owner {
+            return Err(Incurable::Forked);
+        }
+        let chunk = (offset / self.chunk_bytes as u64) as u32;
+        let Some(cell) = self.cell(chunk) else {
+            return Err(Incurable::Foreign);
+        };
+        let thread = current_thread();
+        let mut reported = None;
+        loop {
+            let seen = cell.get();
+            match seen {
+                State::Published(_) if write => return Err(Incurable::Written),
+                State::Published(_) => return Ok(()),
+                State::Moving => cell.wait(seen),
+                State::Ready(_) => match self.publish(chunk) {
+                    Ok(true) => {
+                        self.report(Event::Touched { chunk, thread });
+                        return Ok(());
+                    }
+                    Ok(false) => {}
+                    Err(_) => return Err(Incurable::Mapping),
+                },
+                State::Absent(_) => {
+                    if self.closed.load(Ordering::SeqCst) {
+                        return Err(Incurable::Closed);
+                    }
+                    if reported != Some(seen) {
+                        self.report(Event::Missing { offset, thread });
+                        reported = Some(seen);
+                    }
+                    cell.wait(seen);
+                }
+            }
+        }
+    }
+
+    fn report(&self, event: Event) {
+        while self.events.push(event).is_err() {
+            self.doorbell.ring();
+            std::thread::yield_now();
+        }
+        self.doorbell.ring();
+    }
+}
+
+/// Why a fault at a weight's address can't be cured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incurable {
+    Foreign,
+    Written,
+    Closed,
+    Forked,
+    Mapping,
+}
+
+/// The calling thread, as the kernel numbers it.
+pub fn current_thread() -> u32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::gettid() as u32 }
+}

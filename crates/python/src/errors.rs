@@ -1,0 +1,60 @@
+//! Rust's errors as Python exceptions, with the same words.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::{PyErr, create_exception};
+use weightstream::StreamError;
+
+create_exception!(
+    weightstream,
+    WeightstreamError,
+    PyRuntimeError,
+    "Any error of weightstream."
+);
+create_exception!(
+    weightstream,
+    CheckpointError,
+    WeightstreamError,
+    "A checkpoint that can't be used: names file, tensor, what was expected and what came."
+);
+create_exception!(
+    weightstream,
+    BudgetError,
+    WeightstreamError,
+    "The memory given is too small; the message names the least that works."
+);
+create_exception!(
+    weightstream,
+    ReadError,
+    WeightstreamError,
+    "A weight that could not be read: names tensor, file, offset and cause."
+);
+create_exception!(
+    weightstream,
+    ClosedError,
+    WeightstreamError,
+    "The stream was closed."
+);
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let python = module.py();
+    module.add("WeightstreamError", python.get_type::<WeightstreamError>())?;
+    module.add("CheckpointError", python.get_type::<CheckpointError>())?;
+    module.add("BudgetError", python.get_type::<BudgetError>())?;
+    module.add("ReadError", python.get_type::<ReadError>())?;
+    module.add("ClosedError", python.get_type::<ClosedError>())
+}
+
+/// The exception that says the same.
+pub fn from_stream(error: StreamError) -> PyErr {
+    let words = error.to_string();
+    match error {
+        StreamError::Budget { .. } => BudgetError::new_err(words),
+        StreamError::Layout(_) | StreamError::File { .. } | StreamError::Open(_) => {
+            CheckpointError::new_err(words)
+        }
+        StreamError::Weight(_) => ReadError::new_err(words),
+        StreamError::Closed => ClosedError::new_err(words),
+        StreamError::Memory(_) | StreamError::Thread(_) => WeightstreamError::new_err(words),
+    }
+}

@@ -1,0 +1,165 @@
+//! `Stream` and `Parameter`.
+
+use crate::errors::from_stream;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use std::path::PathBuf;
+use weightstream::{Options, Part};
+
+/// (kind, start in ns, end in ns, chunk or block, thread)
+type Row = (&'static str, u64, u64, u32, u32);
+
+/// What the stream must place at one address.
+#[pyclass(module = "weightstream._native", frozen, from_py_object)]
+#[derive(Clone)]
+pub struct Parameter(weightstream::Parameter);
+
+#[pymethods]
+impl Parameter {
+    #[new]
+    #[pyo3(signature = (name, parts, itemsize, unit = 0))]
+    fn new(name: String, parts: Vec<(u32, u64, u64)>, itemsize: u64, unit: u64) -> Self {
+        let parts = parts
+            .into_iter()
+            .map(|(file, offset, length)| Part {
+                file,
+                offset,
+                length,
+            })
+            .collect();
+        Self(weightstream::Parameter {
+            name,
+            parts,
+            itemsize,
+            unit,
+        })
+    }
+}
+
+/// Weights of one model: fixed addresses, a pool of limited size, a thread that reads ahead.
+#[pyclass(module = "weightstream._native", frozen, weakref)]
+pub struct Stream {
+    stream: weightstream::Stream,
+    parameters: usize,
+}
+
+#[pymethods]
+impl Stream {
+    #[new]
+    fn new(
+        python: Python<'_>,
+        files: Vec<PathBuf>,
+        parameters: Vec<Parameter>,
+        memory: u64,
+    ) -> PyResult<Self> {
+        let count = parameters.len();
+        let parameters = parameters
+            .into_iter()
+            .map(|parameter| parameter.0)
+            .collect();
+        let stream = python
+            .detach(|| weightstream::Stream::open(&files, parameters, Options::with_memory(memory)))
+            .map_err(from_stream)?;
+        Ok(Self {
+            stream,
+            parameters: count,
+        })
+    }
+
+    #[staticmethod]
+    fn least_memory(_files: Vec<PathBuf>, _parameters: Vec<Parameter>) -> u64 {
+        weightstream::Stream::least_memory()
+    }
+
+    fn addresses(&self) -> Vec<usize> {
+        (0..self.parameters)
+            .map(|index| self.stream.address(index))
+            .collect()
+    }
+
+    fn enter(&self, python: Python<'_>, block: u32) -> PyResult<()> {
+        python
+            .detach(|| self.stream.enter(block))
+            .map_err(from_stream)
+    }
+
+    fn leave(&self, python: Python<'_>, block: u32) -> PyResult<()> {
+        python
+            .detach(|| self.stream.leave(block))
+            .map_err(from_stream)
+    }
+
+    fn fetch(&self, python: Python<'_>, ranges: Vec<(usize, usize)>) -> PyResult<()> {
+        python
+            .detach(|| self.stream.fetch(ranges))
+            .map_err(from_stream)
+    }
+
+    fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
+        python
+            .detach(|| self.stream.resize(memory))
+            .map_err(from_stream)
+    }
+
+    fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.stream.stats();
+        let dict = PyDict::new(python);
+        dict.set_item("source", self.stream.source_name())?;
+        for (name, value) in [
+            ("budget", stats.budget),
+            ("used", stats.used),
+            ("model_bytes", stats.model_bytes),
+            ("chunk_bytes", stats.chunk_bytes),
+            ("resident_bytes", stats.kept_bytes),
+            ("least", stats.least),
+            ("passes", stats.passes),
+            ("bytes_read", stats.bytes_read),
+            ("reads", stats.reads),
+            ("faults", stats.faults),
+            ("wasted", stats.wasted),
+            ("retries", stats.retries),
+            ("errors", stats.errors),
+            ("stall_ns", stats.stall_ns),
+            ("reading_ns", stats.reading_ns),
+            ("busy_bytes", stats.busy_bytes),
+            ("busy_ns", stats.busy_ns),
+            ("pass_bytes", stats.pass_bytes),
+            ("pass_ns", stats.pass_ns),
+            ("pass_stall_ns", stats.pass_stall_ns),
+        ] {
+            dict.set_item(name, value)?;
+        }
+        let rate = if stats.busy_ns > 0 {
+            stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
+        } else {
+            0.0
+        };
+        dict.set_item("read_rate", rate)?;
+        Ok(dict)
+    }
+
+    fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
+        let records = python
+            .detach(|| self.stream.record(record))
+            .map_err(from_stream)?;
+        let row = |record: weightstream::Record| {
+            (
+                record.kind.name(),
+                record.start_ns,
+                record.end_ns,
+                record.subject,
+                record.thread,
+            )
+        };
+        Ok(records.into_iter().map(row).collect())
+    }
+
+    fn close(&self, python: Python<'_>) {
+        python.detach(|| self.stream.close());
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.stream.is_closed()
+    }
+}

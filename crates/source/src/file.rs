@@ -1,0 +1,222 @@
+//! The files, opened, and how each may be read.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::Caching;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::aligned::{BOUNCE, STRICTEST};
+use crate::error::OpenError;
+use crate::extent::Alignment;
+
+/// The alignment for direct I/O where the kernel doesn't tell: no device in use asks for more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const USUAL: Alignment = Alignment {
+    offset: 4096,
+    memory: 4096,
+};
+
+/// All files of a source.
+pub(crate) struct Files(Vec<Arc<SourceFile>>);
+
+impl Files {
+    pub(crate) fn open(paths: &[PathBuf], caching: Caching) -> Result<Self, OpenError> {
+        let open = |path: &PathBuf| match SourceFile::open(path, caching) {
+            Ok(file) => Ok(Arc::new(file)),
+            Err(cause) => Err(OpenError::File {
+                path: path.clone(),
+                cause,
+            }),
+        };
+        paths.iter().map(open).collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(crate) fn get(&self, index: u32) -> Option<&Arc<SourceFile>> {
+        self.0.get(index as usize)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether any file is read past the page cache.
+    pub(crate) fn any_direct(&self) -> bool {
+        self.0.iter().any(|file| file.is_direct())
+    }
+}
+
+/// A file that is open for reading.
+pub(crate) struct SourceFile {
+    path: Arc<Path>,
+    file: File,
+    direct: AtomicBool,
+    alignment: Option<Alignment>,
+}
+
+impl SourceFile {
+    fn open(path: &Path, caching: Caching) -> io::Result<Self> {
+        // Before opening: opening a pipe would wait for its writer.
+        if std::fs::metadata(path)?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let path = Arc::from(path);
+        if caching == Caching::Direct
+            && let Some((file, alignment)) = open_direct(&path)?
+        {
+            return Ok(Self {
+                path,
+                file,
+                direct: AtomicBool::new(true),
+                alignment,
+            });
+        }
+        let file = File::open(&path)?;
+        Ok(Self {
+            path,
+            file,
+            direct: AtomicBool::new(false),
+            alignment: None,
+        })
+    }
+
+    pub(crate) fn path(&self) -> Arc<Path> {
+        Arc::clone(&self.path)
+    }
+
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Acquire)
+    }
+
+    /// What reads must be aligned to; `None` if to nothing.
+    pub(crate) fn alignment(&self) -> Option<Alignment> {
+        self.alignment.filter(|_| self.is_direct())
+    }
+
+    /// Reads through the page cache from now on: some file systems take the flag at open and refuse
+    /// the reads. Those in flight are not disturbed.
+    pub(crate) fn give_up_direct(&self) {
+        if self.direct.swap(false, Ordering::AcqRel) {
+            log::debug!("{} can't be read past the page cache", self.path.display());
+            clear_direct(&self.file);
+        }
+    }
+
+    /// Drops a range that was read from the page cache, if it went through there.
+    pub(crate) fn forget(&self, offset: u64, length: usize) {
+        if !self.is_direct() {
+            drop_cached(&self.file, offset, length);
+        }
+    }
+}
+
+/// `None` if the file system refuses.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn open_direct(path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let mut options = File::options();
+    let file = match options.read(true).custom_flags(libc::O_DIRECT).open(path) {
+        Ok(file) => file,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let alignment = alignment_of(&file).unwrap_or(USUAL);
+    let usable = alignment.offset.is_power_of_two()
+        && alignment.offset <= BOUNCE
+        && alignment.memory.is_power_of_two()
+        && alignment.memory <= STRICTEST;
+    Ok(usable.then_some((file, Some(alignment))))
+}
+
+/// What the kernel says (Linux 6.1 and later); zeros mean that it refuses direct I/O.
+#[cfg(target_os = "linux")]
+fn alignment_of(file: &File) -> Option<Alignment> {
+    // SAFETY: a plain structure of integers.
+    let mut status: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string, empty for the descriptor itself; `status` is writable.
+    let result = unsafe {
+        libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_DIOALIGN,
+            &raw mut status,
+        )
+    };
+    (result == 0 && status.stx_mask & libc::STATX_DIOALIGN != 0).then_some(Alignment {
+        offset: status.stx_dio_offset_align as usize,
+        memory: status.stx_dio_mem_align as usize,
+    })
+}
+
+#[cfg(target_os = "android")]
+fn alignment_of(_file: &File) -> Option<Alignment> {
+    None
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn clear_direct(file: &File) {
+    let descriptor = file.as_raw_fd();
+    // SAFETY: reads and sets the status flags of a descriptor that is open.
+    unsafe {
+        let flags = libc::fcntl(descriptor, libc::F_GETFL);
+        if flags != -1 {
+            libc::fcntl(descriptor, libc::F_SETFL, flags & !libc::O_DIRECT);
+        }
+    }
+}
+
+/// Apple's way past the page cache asks for no alignment.
+#[cfg(target_vendor = "apple")]
+fn open_direct(path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
+    let file = File::open(path)?;
+    // SAFETY: sets a flag of a descriptor that is open.
+    let accepted = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_NOCACHE, 1) } != -1;
+    Ok(accepted.then_some((file, None)))
+}
+
+#[cfg(target_vendor = "apple")]
+fn clear_direct(file: &File) {
+    // SAFETY: sets a flag of a descriptor that is open.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_NOCACHE, 0) };
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn open_direct(_path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
+    Ok(None)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn clear_direct(_file: &File) {}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn drop_cached(file: &File, offset: u64, length: usize) {
+    // The kernel keeps pages that the range covers in part, and with reading ahead they get large.
+    // So reach back to where the largest may start; what reaches beyond the end may be wanted next,
+    // but for the rest of a page. (No reading ahead would leave nothing, at a quarter of the speed
+    // and three times the processor time.)
+    const LARGEST: u64 = 2 << 20;
+    const PAGE: u64 = 64 << 10;
+    let start = offset - offset % LARGEST;
+    let end = (offset + length as u64).next_multiple_of(PAGE);
+    // SAFETY: a hint about a descriptor that is open.
+    unsafe {
+        libc::posix_fadvise(
+            file.as_raw_fd(),
+            start as libc::off_t,
+            (end - start) as libc::off_t,
+            libc::POSIX_FADV_DONTNEED,
+        )
+    };
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn drop_cached(_file: &File, _offset: u64, _length: usize) {}

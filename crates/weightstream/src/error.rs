@@ -1,0 +1,56 @@
+use std::sync::Arc;
+use weightstream_checkpoint::LayoutError;
+use weightstream_memory::MemoryError;
+use weightstream_source::{OpenError, ReadError};
+
+/// Why a stream could not be opened, changed or used.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The budget is below what can work.
+    #[error(
+        "memory of {given} bytes is too small for this model: the least that works is {least} bytes"
+    )]
+    Budget {
+        /// Bytes given.
+        given: u64,
+        /// Bytes that would work.
+        least: u64,
+    },
+    /// The parameters don't fit the files.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The kernel refused the memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// A file can't be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A file's length can't be found out.
+    #[error("can't open {path}: {cause}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The pager thread could not be started.
+    #[error("can't start the thread that reads: {0}")]
+    Thread(std::io::Error),
+    /// A weight that was needed could not be read.
+    #[error(transparent)]
+    Weight(#[from] Arc<WeightError>),
+    /// The stream was closed.
+    #[error("this stream is closed")]
+    Closed,
+}
+
+/// A weight that could not be read. What was computed meanwhile is not to be used; the next pass works as soon as
+/// the file can be read again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("weight {tensor:?} could not be loaded: {cause}")]
+pub struct WeightError {
+    /// The tensor whose bytes are missing (the first in the chunk), with how many others share them.
+    pub tensor: String,
+    /// File, offset and reason.
+    pub cause: ReadError,
+}

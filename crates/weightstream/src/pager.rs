@@ -1,0 +1,471 @@
+//! The thread that carries out what the engine decides.
+//!
+//! It alone owns the engine and the slots. Everything else talks to it through queues that ring one bell: touches
+//! and notes (from the fault handler and the callers), completions (from the source), commands (from the API).
+
+use crate::error::WeightError;
+use crate::failures::Failures;
+use crate::recorder::{Record, RecordKind, Recorder};
+use crate::stats::Stats;
+use crossbeam_queue::SegQueue;
+use std::collections::HashMap;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use weightstream_checkpoint::Layout;
+use weightstream_engine::{Action, Engine, Marker, Residence};
+use weightstream_memory::{AddressSpace, Event};
+use weightstream_source::{
+    Completion, Destination, Piece, ReadError, ReadErrorKind, Request, Source,
+};
+
+/// A failed read is tried again after these pauses before it counts as failed.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(2),
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+];
+/// In place of a weight that can't be read: NaN in every floating-point format.
+const SUBSTITUTE: u8 = 0xFF;
+
+/// What the API asks of the pager.
+pub enum Command {
+    /// Read these chunks soon.
+    Wish(Vec<u32>),
+    /// A new budget in slots; answered when it holds.
+    Resize(usize, Sender<()>),
+    /// Switch recording on or off, and hand over what there is.
+    Record(bool, Sender<Vec<Record>>),
+    /// Take substitutes for unreadable weights away; answered when none is visible.
+    Cure(u64, Sender<()>),
+    /// Stop.
+    Close,
+}
+
+/// What the pager shares with the threads that use the stream.
+pub struct Shared {
+    pub space: Arc<AddressSpace>,
+    pub layout: Layout,
+    pub completions: SegQueue<Completion>,
+    pub commands: SegQueue<Command>,
+    pub failures: Failures,
+    pub stats: Mutex<Stats>,
+}
+
+impl Shared {
+    pub fn stats(&self) -> Stats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A read under way.
+struct Reading {
+    slot: u32,
+    bytes: u64,
+    since: u64,
+    attempts: usize,
+}
+
+/// A caller inside a pass.
+struct Pass {
+    depth: u32,
+    since: u64,
+    bytes_before: u64,
+    stall_before: u64,
+    blocks: Vec<(u32, u64)>,
+}
+
+pub struct Pager {
+    shared: Arc<Shared>,
+    engine: Engine,
+    source: Box<dyn Source>,
+    opened: Instant,
+    reading: HashMap<u32, Reading>,
+    /// Failed reads that wait for their next attempt: when, which chunk.
+    pauses: Vec<(Instant, u32)>,
+    /// Chunks whose bytes are a substitute.
+    substituted: Vec<u32>,
+    /// Chunks that threads wait for, and since when.
+    awaited: HashMap<u32, u64>,
+    stalled_since: u64,
+    reading_since: u64,
+    busy_since: Option<u64>,
+    passes: HashMap<u32, Pass>,
+    resizing: Vec<Sender<()>>,
+    recorder: Recorder,
+    stats: Stats,
+}
+
+impl Pager {
+    pub fn new(
+        shared: Arc<Shared>,
+        engine: Engine,
+        source: Box<dyn Source>,
+        opened: Instant,
+    ) -> Self {
+        let stats = shared.stats();
+        Self {
+            shared,
+            engine,
+            source,
+            opened,
+            reading: HashMap::new(),
+            pauses: Vec::new(),
+            substituted: Vec::new(),
+            awaited: HashMap::new(),
+            stalled_since: 0,
+            reading_since: 0,
+            busy_since: None,
+            passes: HashMap::new(),
+            resizing: Vec::new(),
+            recorder: Recorder::default(),
+            stats,
+        }
+    }
+
+    /// Serves until it is told to close.
+    pub fn run(mut self) {
+        let mut actions = Vec::new();
+        loop {
+            let rings = self.shared.space.rings();
+            let now = self.now();
+            let before = self.stats.bytes_read;
+            while let Some(completion) = self.shared.completions.pop() {
+                self.completed(completion, now);
+            }
+            self.measure(now, before);
+            while let Some(event) = self.shared.space.take_event() {
+                self.happened(event, now);
+            }
+            while let Some(command) = self.shared.commands.pop() {
+                if matches!(command, Command::Close) {
+                    return;
+                }
+                self.obey(command, &mut actions);
+            }
+            self.resume_paused();
+            self.engine.pump(&mut actions);
+            for action in actions.drain(..) {
+                self.act(action, now);
+            }
+            if self.engine.slots_used() <= self.engine.limit() {
+                for done in self.resizing.drain(..) {
+                    // Whoever asked may have given up waiting.
+                    let _ = done.send(());
+                }
+            }
+            if self.reading.len() + 2 >= self.source.depth() {
+                self.busy_since = Some(now);
+            }
+            self.publish_stats(now);
+            let pause = self.pauses.iter().map(|&(due, _)| due).min();
+            self.shared.space.wait(
+                rings,
+                pause.map(|due| due.saturating_duration_since(Instant::now())),
+            );
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn completed(&mut self, completion: Completion, now: u64) {
+        let Ok(chunk) = u32::try_from(completion.token) else {
+            return;
+        };
+        let Some(reading) = self.reading.remove(&chunk) else {
+            return;
+        };
+        if self.reading.is_empty() {
+            self.stats.reading_ns += now.saturating_sub(self.reading_since);
+        }
+        match completion.result {
+            Ok(()) => {
+                self.stats.reads += 1;
+                self.stats.bytes_read += reading.bytes;
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Read,
+                    start_ns: reading.since,
+                    end_ns: now,
+                    subject: chunk,
+                    thread: 0,
+                });
+                self.engine.loaded(chunk);
+                self.show(chunk, reading.slot, now);
+            }
+            Err(error) => self.failed(chunk, reading, error, now),
+        }
+    }
+
+    fn failed(&mut self, chunk: u32, reading: Reading, error: ReadError, now: u64) {
+        let hopeless = matches!(
+            error.kind,
+            ReadErrorKind::UnknownFile { .. } | ReadErrorKind::Abandoned
+        );
+        if let (false, Some(&pause)) = (hopeless, PAUSES.get(reading.attempts)) {
+            self.stats.retries += 1;
+            if self.stats.retries == 1 {
+                log::warn!("{error}; trying again");
+            }
+            self.pauses.push((Instant::now() + pause, chunk));
+            self.reading.insert(
+                chunk,
+                Reading {
+                    attempts: reading.attempts + 1,
+                    ..reading
+                },
+            );
+            return;
+        }
+        self.stats.errors += 1;
+        let Some(slot) = self.engine.failed(chunk) else {
+            return;
+        };
+        let tensor = match self
+            .shared
+            .layout
+            .parameters_in(chunk)
+            .map(|placed| &placed.parameter.name)
+            .collect::<Vec<_>>()[..]
+        {
+            [] => String::new(),
+            [only] => only.clone(),
+            [first, ref others @ ..] => {
+                format!("{first} (and {} more in the same chunk)", others.len())
+            }
+        };
+        let error = WeightError {
+            tensor,
+            cause: error,
+        };
+        log::error!("{error}");
+        self.shared.failures.report(error);
+        // SAFETY: the slot belongs to this chunk, which is absent: nobody sees the slot, and its read has ended.
+        unsafe {
+            self.shared
+                .space
+                .slot(slot)
+                .write_bytes(SUBSTITUTE, self.shared.layout.chunk_bytes())
+        };
+        self.substituted.push(chunk);
+        self.engine.loaded(chunk);
+        self.show(chunk, slot, now);
+    }
+
+    /// Lets touches see the chunk, and whoever waits go on.
+    fn show(&mut self, chunk: u32, slot: u32, now: u64) {
+        self.shared.space.mark_ready(chunk, slot);
+        if let Some(since) = self.awaited.remove(&chunk) {
+            self.recorder.add(|| Record {
+                kind: RecordKind::Stall,
+                start_ns: since,
+                end_ns: now,
+                subject: chunk,
+                thread: 0,
+            });
+            if self.awaited.is_empty() {
+                self.stats.stall_ns += now.saturating_sub(self.stalled_since);
+            }
+        }
+    }
+
+    fn happened(&mut self, event: Event, now: u64) {
+        match event {
+            Event::Touched { chunk, thread } => {
+                self.engine.touched(thread, chunk);
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Publish,
+                    start_ns: now,
+                    end_ns: now,
+                    subject: chunk,
+                    thread,
+                });
+            }
+            Event::Missing { offset, thread } => {
+                let chunk = (offset / self.shared.layout.chunk_bytes() as u64) as u32;
+                if matches!(
+                    self.engine.residence(chunk),
+                    Residence::Absent | Residence::Loading { .. }
+                ) {
+                    if self.awaited.is_empty() {
+                        self.stalled_since = now;
+                    }
+                    self.awaited.entry(chunk).or_insert(now);
+                }
+                self.engine
+                    .missing(thread, chunk, self.shared.layout.unit_at(offset));
+            }
+            Event::Note { value, thread } => self.passed(Marker::from_number(value), thread, now),
+        }
+    }
+
+    fn passed(&mut self, marker: Marker, thread: u32, now: u64) {
+        self.engine.passed(thread, marker);
+        let stats = &self.stats;
+        if let Some(block) = marker.entered() {
+            let pass = self.passes.entry(thread).or_insert_with(|| Pass {
+                depth: 0,
+                since: now,
+                bytes_before: stats.bytes_read,
+                stall_before: stats.stall_ns,
+                blocks: Vec::new(),
+            });
+            pass.depth += 1;
+            pass.blocks.push((block, now));
+        } else if let Some(pass) = self.passes.get_mut(&thread) {
+            if let Some((block, since)) = pass.blocks.pop() {
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Block,
+                    start_ns: since,
+                    end_ns: now,
+                    subject: block,
+                    thread,
+                });
+            }
+            pass.depth = pass.depth.saturating_sub(1);
+            if pass.depth == 0 {
+                let pass_bytes = stats.bytes_read - pass.bytes_before;
+                let (pass_ns, pass_stall_ns) =
+                    (now - pass.since, stats.stall_ns - pass.stall_before);
+                self.stats = Stats {
+                    pass_bytes,
+                    pass_ns,
+                    pass_stall_ns,
+                    ..self.stats
+                };
+                self.passes.remove(&thread);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command, actions: &mut Vec<Action>) {
+        match command {
+            Command::Wish(chunks) => self.engine.wish(chunks),
+            Command::Resize(slots, done) => {
+                self.engine.resize(slots);
+                self.stats.budget = slots as u64 * self.stats.chunk_bytes;
+                self.resizing.push(done);
+            }
+            Command::Record(on, taken) => drop(taken.send(self.recorder.switch(on))),
+            Command::Cure(failed, done) => {
+                for chunk in std::mem::take(&mut self.substituted) {
+                    self.engine.forget(chunk, actions);
+                }
+                for action in actions.drain(..) {
+                    self.act(action, self.now());
+                }
+                self.shared.failures.cure(failed);
+                let _ = done.send(());
+            }
+            Command::Close => {}
+        }
+    }
+
+    fn act(&mut self, action: Action, now: u64) {
+        match action {
+            Action::Read { chunk, slot } => {
+                let bytes = self
+                    .shared
+                    .layout
+                    .pieces(chunk)
+                    .map(|piece| piece.length as u64)
+                    .sum();
+                if self.reading.is_empty() {
+                    self.reading_since = now;
+                }
+                self.reading.insert(
+                    chunk,
+                    Reading {
+                        slot,
+                        bytes,
+                        since: now,
+                        attempts: 0,
+                    },
+                );
+                self.submit(chunk, slot);
+            }
+            Action::Withdraw { chunk, .. } => {
+                if let Err(error) = self.shared.space.withdraw(chunk) {
+                    // Only where the kernel runs out of mappings; the slot's next read would meet the same.
+                    log::error!("chunk {chunk} can't be withdrawn: {error}");
+                }
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Withdraw,
+                    start_ns: now,
+                    end_ns: now,
+                    subject: chunk,
+                    thread: 0,
+                });
+            }
+            Action::Release { slot } => self.shared.space.release(slot),
+        }
+    }
+
+    fn submit(&self, chunk: u32, slot: u32) {
+        let start = self.shared.space.slot(slot);
+        let chunk_bytes = self.shared.layout.chunk_bytes();
+        let pieces: Vec<_> = self.shared.layout.pieces(chunk).collect();
+        // Only a piece that is alone in its chunk may be rounded up: it has no neighbour to overwrite.
+        let alone = pieces.len() == 1;
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| Piece {
+                file: piece.file,
+                offset: piece.file_offset,
+                // SAFETY: the layout keeps pieces inside the chunk, so inside the slot. The slot is this chunk's,
+                // the chunk is absent, and the engine gives the slot to nobody else before the completion.
+                destination: unsafe { Destination::new(start.add(piece.chunk_offset)) },
+                length: piece.length,
+                room: if alone {
+                    chunk_bytes - piece.chunk_offset
+                } else {
+                    piece.length
+                },
+            })
+            .collect();
+        self.source.submit(Request {
+            token: u64::from(chunk),
+            pieces,
+        });
+    }
+
+    fn resume_paused(&mut self) {
+        let now = Instant::now();
+        let (due, later) = self.pauses.drain(..).partition(|&(due, _)| due <= now);
+        self.pauses = later;
+        for (_, chunk) in due {
+            if let Some(reading) = self.reading.get(&chunk) {
+                self.submit(chunk, reading.slot);
+            }
+        }
+    }
+
+    /// Measures the source's rate, only while it has as much to do as it can take.
+    fn measure(&mut self, now: u64, bytes_before: u64) {
+        if let Some(since) = self.busy_since {
+            self.stats.busy_ns += now.saturating_sub(since);
+            self.stats.busy_bytes += self.stats.bytes_read - bytes_before;
+        }
+        self.busy_since = None;
+    }
+
+    fn publish_stats(&mut self, now: u64) {
+        let counters = self.engine.counters();
+        let chunk_bytes = self.stats.chunk_bytes;
+        self.stats.used = self.engine.slots_used() as u64 * chunk_bytes;
+        self.stats.kept_bytes = self.engine.kept() as u64 * chunk_bytes;
+        self.stats.passes = counters.passes;
+        self.stats.faults = counters.misses;
+        self.stats.wasted = counters.wasted;
+        let mut visible = self.stats;
+        if !self.reading.is_empty() {
+            visible.reading_ns += now.saturating_sub(self.reading_since);
+        }
+        *self
+            .shared
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = visible;
+    }
+}

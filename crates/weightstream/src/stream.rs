@@ -1,0 +1,354 @@
+//! One model's weights, streaming.
+
+use crate::budget;
+use crate::error::StreamError;
+use crate::failures::Failures;
+use crate::pager::{Command, Pager, Shared};
+use crate::recorder::Record;
+use crate::stats::Stats;
+use crossbeam_queue::SegQueue;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use weightstream_checkpoint::{Layout, Parameter};
+use weightstream_engine::{Chunks, Engine, Marker};
+use weightstream_memory::{AddressSpace, Backend, Registration, ensure_fault_handler};
+use weightstream_source::{OnCompletion, OpenError, Source};
+
+/// Opens the source of a stream's bytes; tests and benchmarks put throttles and faults around it.
+pub type OpenSource =
+    Box<dyn FnOnce(&[PathBuf], OnCompletion) -> Result<Box<dyn Source>, OpenError> + Send>;
+
+/// How a stream is opened.
+pub struct Options {
+    /// Bytes of memory for weights.
+    pub memory: u64,
+    /// Bytes of one chunk (a power of two from 64 KiB); None lets the budget decide.
+    pub chunk_bytes: Option<u64>,
+    /// How pages are published; None takes the best that the kernel offers.
+    pub backend: Option<Backend>,
+    /// Where bytes come from; None reads the files directly.
+    pub source: Option<OpenSource>,
+}
+
+impl Options {
+    /// A budget of `memory` bytes, everything else as it fits.
+    pub fn with_memory(memory: u64) -> Self {
+        Self {
+            memory,
+            chunk_bytes: None,
+            backend: None,
+            source: None,
+        }
+    }
+}
+
+/// The weights of one model at fixed addresses, behind a pool of limited size.
+///
+/// The addresses stay reserved until the stream is dropped. Any thread may read them at any time; reading them after
+/// [`close`](Self::close), or writing to them, is a segmentation fault with an explanation.
+pub struct Stream {
+    shared: Arc<Shared>,
+    name: &'static str,
+    pager: Mutex<Option<JoinHandle<()>>>,
+    closed: AtomicBool,
+    /// Touches are served while this lives; dropped last, when nobody has an address any more.
+    _registration: Registration,
+}
+
+impl Stream {
+    /// Lays `parameters` out over their `files` and starts to serve them.
+    ///
+    /// # Errors
+    /// A budget that is too small (names the least), files that can't be opened, parts outside their files.
+    pub fn open(
+        files: &[PathBuf],
+        parameters: Vec<Parameter>,
+        options: Options,
+    ) -> Result<Self, StreamError> {
+        let opened = Instant::now();
+        let lengths = files
+            .iter()
+            .map(file_length)
+            .collect::<Result<Vec<_>, _>>()?;
+        let chunk_bytes = options
+            .chunk_bytes
+            .unwrap_or_else(|| budget::chunk_bytes(options.memory, &parameters));
+        let slots = budget::slots(options.memory, chunk_bytes)?;
+        let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
+        let layout = Layout::new(&lengths, parameters, chunk_size)?;
+
+        let chunks = layout.chunks();
+        let used: Vec<u32> = (0..chunks).filter(|&chunk| layout.is_used(chunk)).collect();
+        let slots = slots.min(used.len().max(1));
+        let sparse = used
+            .iter()
+            .copied()
+            .filter(|&chunk| is_sparse(&layout, chunk))
+            .collect();
+        let space = Arc::new(AddressSpace::reserve(
+            chunks,
+            chunks,
+            chunk_size,
+            options.backend,
+        )?);
+        let registration = Registration::new(Arc::clone(&space))?;
+
+        let stats = Stats {
+            budget: options.memory,
+            model_bytes: layout.weight_bytes(),
+            chunk_bytes,
+            least: budget::slots(0, chunk_bytes)
+                .err()
+                .map_or(0, |error| match error {
+                    StreamError::Budget { least, .. } => least,
+                    _ => 0,
+                }),
+            ..Stats::default()
+        };
+        let shared = Arc::new(Shared {
+            space,
+            layout,
+            completions: SegQueue::new(),
+            commands: SegQueue::new(),
+            failures: Failures::default(),
+            stats: Mutex::new(stats),
+        });
+        let source = {
+            // Weak: the source lives inside the pager, which holds the shared part.
+            let shared: Weak<Shared> = Arc::downgrade(&shared);
+            let on_completion: OnCompletion = Arc::new(move |completion| {
+                if let Some(shared) = shared.upgrade() {
+                    shared.completions.push(completion);
+                    shared.space.ring();
+                }
+            });
+            match options.source {
+                Some(open) => open(files, on_completion)?,
+                None => weightstream_source::open(files, on_completion)?,
+            }
+        };
+        let name = source.name();
+        let engine = Engine::new(
+            Chunks {
+                count: chunks,
+                used,
+                sparse,
+            },
+            slots,
+            budget::threads(),
+        );
+        let pager = Pager::new(Arc::clone(&shared), engine, source, opened);
+        let thread = std::thread::Builder::new()
+            .name("weightstream".into())
+            .spawn(move || pager.run())
+            .map_err(StreamError::Thread)?;
+        Ok(Self {
+            shared,
+            name,
+            pager: Mutex::new(Some(thread)),
+            closed: AtomicBool::new(false),
+            _registration: registration,
+        })
+    }
+
+    /// The least memory in bytes that any model can stream in on this machine.
+    pub fn least_memory() -> u64 {
+        budget::least_memory()
+    }
+
+    /// Where parameter `index` lies: readable memory for as long as the stream lives.
+    pub fn address(&self, index: usize) -> usize {
+        self.shared.space.base() + self.shared.layout.address(index) as usize
+    }
+
+    /// Where everything lies.
+    pub fn layout(&self) -> &Layout {
+        &self.shared.layout
+    }
+
+    /// How bytes are read: "io_uring direct", "pread buffered", ...
+    pub fn source_name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The calling thread begins block `block`: the engine learns from it where the pass stands.
+    ///
+    /// # Errors
+    /// The stream is closed, or a weight could not be read outside of all blocks since the last call.
+    pub fn enter(&self, block: u32) -> Result<(), StreamError> {
+        if self.is_closed() {
+            return Err(StreamError::Closed);
+        }
+        ensure_fault_handler();
+        if let Some(failed) = self.shared.failures.uncured() {
+            self.ask(|done| Command::Cure(failed, done))?;
+        }
+        self.shared.failures.enter(current_thread())?;
+        self.shared.space.note(Marker::enter(block).number());
+        Ok(())
+    }
+
+    /// The calling thread has left the block.
+    ///
+    /// # Errors
+    /// A weight could not be read while the thread was inside: what it computed is not to be used.
+    pub fn leave(&self, block: u32) -> Result<(), StreamError> {
+        if self.is_closed() {
+            return Err(StreamError::Closed);
+        }
+        self.shared.space.note(Marker::leave(block).number());
+        self.shared.failures.leave(current_thread())?;
+        Ok(())
+    }
+
+    /// Brings the given (address, length in bytes) ranges in now, with many reads at once, and returns when they can
+    /// be touched without waiting. Never needed for correctness.
+    ///
+    /// # Errors
+    /// The stream is closed.
+    pub fn fetch(
+        &self,
+        ranges: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Result<(), StreamError> {
+        if self.is_closed() {
+            return Err(StreamError::Closed);
+        }
+        let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
+        let mut chunks: Vec<u32> = ranges
+            .into_iter()
+            .filter(|&(address, length)| {
+                length > 0
+                    && address >= base
+                    && address - base + length <= self.shared.space.length()
+            })
+            .flat_map(|(address, length)| {
+                let first = (address - base) / chunk_bytes;
+                let last = (address - base + length - 1) / chunk_bytes;
+                first as u32..last as u32 + 1
+            })
+            .filter(|&chunk| !self.shared.space.is_published(chunk))
+            .collect();
+        chunks.sort_unstable();
+        chunks.dedup();
+        if chunks.len() > 1 {
+            self.shared.commands.push(Command::Wish(chunks.clone()));
+            self.shared.space.ring();
+        }
+        for chunk in chunks {
+            // SAFETY: inside the reserved addresses; a touch of an absent chunk waits for it.
+            unsafe { ((base + chunk as usize * chunk_bytes) as *const u8).read_volatile() };
+        }
+        Ok(())
+    }
+
+    /// Changes the budget to `memory` bytes while passes run; returns when it holds.
+    ///
+    /// # Errors
+    /// A budget that is too small (names the least), or a closed stream.
+    pub fn resize(&self, memory: u64) -> Result<(), StreamError> {
+        let slots = budget::slots(memory, self.shared.layout.chunk_bytes() as u64)?;
+        let slots = slots.min(self.shared.layout.chunks() as usize);
+        self.ask(|done| Command::Resize(slots, done))
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// Switches the recording of a timeline on or off, and returns what was recorded.
+    ///
+    /// # Errors
+    /// The stream is closed.
+    pub fn record(&self, on: bool) -> Result<Vec<Record>, StreamError> {
+        self.ask(|taken| Command::Record(on, taken))
+    }
+
+    /// Asks the pager and waits for its answer.
+    fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, StreamError> {
+        if self.is_closed() {
+            return Err(StreamError::Closed);
+        }
+        let (sender, answer): (Sender<T>, Receiver<T>) = channel();
+        self.shared.commands.push(command(sender));
+        self.shared.space.ring();
+        loop {
+            match answer.recv_timeout(Duration::from_millis(100)) {
+                Ok(answer) => return Ok(answer),
+                // A question that came after the pager's last look is never answered.
+                Err(RecvTimeoutError::Timeout) if !self.is_closed() => {}
+                Err(_) => return Err(StreamError::Closed),
+            }
+        }
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends all reading and gives the memory back. The addresses stay reserved, but touching them is an error now.
+    /// Doing it twice is fine.
+    pub fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.shared.commands.push(Command::Close);
+        self.shared.space.ring();
+        let thread = self
+            .pager
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // The pager ends its source first, so nothing writes to a slot after this.
+            if thread.join().is_err() {
+                log::error!("the reading thread panicked");
+            }
+        }
+        self.shared.space.close();
+        for chunk in 0..self.shared.layout.chunks() {
+            if let Err(error) = self.shared.space.withdraw(chunk) {
+                log::error!("chunk {chunk} can't be withdrawn: {error}");
+            }
+        }
+        self.shared.space.release_all();
+        let mut stats = self
+            .shared
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stats.used = 0;
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Whether a pass may do without the chunk: all that lies in it is used in slices.
+fn is_sparse(layout: &Layout, chunk: u32) -> bool {
+    layout.parameters_in(chunk).all(|placed| {
+        placed.parameter.unit != 0
+            && placed.parameter.unit < placed.addresses.end - placed.addresses.start
+    })
+}
+
+fn file_length(path: &PathBuf) -> Result<u64, StreamError> {
+    std::fs::metadata(path)
+        .map(|metadata| metadata.len())
+        .map_err(|cause| StreamError::File {
+            path: path.display().to_string(),
+            cause,
+        })
+}
+
+fn current_thread() -> u32 {
+    weightstream_memory::current_thread()
+}

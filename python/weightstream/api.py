@@ -1,0 +1,175 @@
+"""load, stream, stats, resize, close."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from weightstream.blocks import Refuse, find_blocks, install_hooks
+from weightstream.errors import CheckpointError
+from weightstream.lazy import Source
+from weightstream.memory import parse_memory
+from weightstream.parameters import Slot, match, place, refuse_meta, settle
+from weightstream.protection import protect_module
+from weightstream.report import Stats
+from weightstream.stored import Index
+from weightstream.streamed import Streamed, attach, detach_closed, streamed_of
+
+Memory = int | float | str
+
+
+def load(
+    path: str | os.PathLike[str],
+    memory: Memory = "1GiB",
+    *,
+    dtype: torch.dtype | None = None,
+    model_class: type[Any] | None = None,
+    config: Any = None,
+    strict: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
+
+    The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the
+    class comes from its config.json unless given. The model is what `from_pretrained(path, dtype="auto")` makes
+    of it, and so are its weights, bit for bit.
+
+    Args:
+        path: the folder.
+        memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
+        dtype: of the floating weights; None for the one that config.json or else the checkpoint has. Weights
+            stored as another dtype are converted once, one by one, to a side file under ~/.cache/weightstream.
+        model_class: the class to build, where not the one that config.json names.
+        config: a config of the library's own kind in place of the folder's config.json.
+        strict: raise where names of the checkpoint and the model don't agree.
+        kwargs: go to the library (transformers: attn_implementation=..., trust_remote_code=...).
+
+    Raises:
+        CheckpointError: the checkpoint doesn't fit the model, or is damaged.
+        BudgetError: `memory` is too small; the message names the least that works.
+    """
+    folder = Path(path)
+    budget = parse_memory(memory)
+    described = _read_config(folder) if config is None or model_class is None else {}
+    if _is_of(model_class, "diffusers") if model_class else "_class_name" in described:
+        from weightstream import diffusers as library
+    else:
+        from weightstream import transformers as library  # type: ignore[no-redef]
+    index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
+    return _start(model, index.files, pairs, budget)
+
+
+def stream(
+    module: nn.Module,
+    checkpoint: str | os.PathLike[str],
+    memory: Memory = "1GiB",
+    *,
+    strict: bool = True,
+    prefix: str = "",
+    keys: Mapping[str, str | None] | Callable[[str], str | None] | None = None,
+) -> nn.Module:
+    """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
+
+    Parameters (and persistent buffers of 64 KiB or more) become read-only tensors whose values arrive from
+    the checkpoint when they are used. They don't require gradients; gradients flow through them. Where they
+    are made to require gradients these are computed, but an optimiser's write to a weight is an error.
+
+    Args:
+        module: real, or built under `weightstream.empty()`; on the CPU, in the checkpoint's dtype.
+        checkpoint: a .safetensors file, a *.safetensors.index.json, or a folder that holds either.
+        memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
+        strict: as in load_state_dict. Without it, parameters that the checkpoint lacks keep their values.
+        prefix: take only the checkpoint's names that begin with this, without it ("model.").
+        keys: the module's name for each of the checkpoint's names (after `prefix`), None to leave it out. A
+            mapping leaves names that it doesn't hold as they are.
+
+    Raises:
+        CheckpointError: missing, unexpected or mismatched tensors, all at once; or a damaged checkpoint.
+        BudgetError: `memory` is too small; the message names the least that works. `module` is unchanged.
+    """
+    budget = parse_memory(memory)
+    detach_closed(module)
+    index = Index.open(checkpoint)
+    tensors = {}
+    for name, stored in index.tensors.items():
+        wanted = _renamed(name, prefix, keys)
+        if wanted is not None:
+            tensors[wanted] = stored
+    _start(module, index.files, match(module, tensors, strict), budget)
+    return module
+
+
+def stats(model: nn.Module) -> Stats:
+    """What the streamed `model` has read and waited for; `print` it for a report.
+
+    Raises TypeError where `model` is not streamed.
+    """
+    return Stats.of(streamed_of(model).stream.stats())
+
+
+def resize(model: nn.Module, memory: Memory) -> None:
+    """Change the memory of the streamed `model`, also while it runs.
+
+    Raises BudgetError where that is too small, TypeError where `model` is not streamed.
+    """
+    streamed_of(model).stream.resize(parse_memory(memory))
+
+
+def close(model: nn.Module) -> None:
+    """Give the memory of the streamed `model` back; its forward raises ClosedError from then on.
+
+    Closing twice is fine. A model that is no longer referred to closes by itself. Copies of the model share
+    its stream and are closed with it. Raises TypeError where `model` is not streamed.
+    """
+    streamed = streamed_of(model)
+    if streamed.stream.closed:
+        return
+    streamed.finish_progress()
+    # Every module refuses, not only blocks: behind its weights there is nothing any more.
+    for child in model.modules():
+        streamed.handles.append(child.register_forward_pre_hook(Refuse(streamed), prepend=True))
+    streamed.stream.close()
+
+
+def _start(
+    module: nn.Module, files: Sequence[str], pairs: Sequence[tuple[Slot, Source]], budget: int
+) -> nn.Module:
+    settled, files = settle(pairs, files)
+    stream, slots = place(settled, files, budget)
+    refuse_meta(module)
+    streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
+    streamed.handles = install_hooks(module, streamed)
+    protect_module(module, [slot.tensor for slot in slots])
+    attach(module, streamed)
+    return module
+
+
+def _renamed(
+    name: str, prefix: str, keys: Mapping[str, str | None] | Callable[[str], str | None] | None
+) -> str | None:
+    if not name.startswith(prefix):
+        return None
+    name = name[len(prefix) :]
+    if keys is None:
+        return name
+    return keys.get(name, name) if isinstance(keys, Mapping) else keys(name)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.exists() and not (folder / "modules.json").exists():
+        raise CheckpointError(
+            f"{folder}: expected a folder with a config.json; for a module of your own and a checkpoint file "
+            "there is weightstream.stream(module, checkpoint)"
+        )
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def _is_of(model_class: type[Any], library: str) -> bool:
+    return any(base.__module__.split(".")[0] == library for base in model_class.__mro__)

@@ -1,0 +1,153 @@
+"""Which submodules are blocks, and the hooks that tell the stream where a pass is.
+
+Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do nothing,
+so compiled graphs are whole; weights that a graph touches arrive by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from weightstream.errors import ClosedError
+from weightstream.protection import refuse_pickle
+
+if TYPE_CHECKING:
+    from weightstream.streamed import Streamed
+
+# A module outside all repeated blocks (an embedding, a head) is a block of its own from this size on.
+LARGE = 2**20
+# Rows of an embedding that are worth fetching one by one; beyond this a plain read-ahead does as well.
+MANY_ROWS = 16384
+
+
+def find_blocks(module: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of `module` by name: repeated children of a list, and large modules outside of them.
+
+    No block lies inside another one. The module itself is none, even where it has no children.
+    """
+    blocks: dict[str, nn.Module] = {}
+    _collect(module, "", blocks, set())
+    return blocks
+
+
+def _collect(module: nn.Module, path: str, blocks: dict[str, nn.Module], seen: set[nn.Module]) -> None:
+    alike = Counter(type(child) for child in module.children()) if _is_list(module) else Counter()
+    for name, child in module.named_children():
+        if child in seen:
+            continue
+        seen.add(child)
+        full = f"{path}.{name}" if path else name
+        repeated = alike[type(child)] >= 2 and not _is_list(child) and _size(child) > 0
+        leaf = next(child.children(), None) is None
+        if repeated or (leaf and _size(child) >= LARGE):
+            blocks[full] = child
+        else:
+            _collect(child, full, blocks, seen)
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList | nn.Sequential)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def install_hooks(module: nn.Module, streamed: Streamed) -> list[RemovableHandle]:
+    """Report the passes of `module` (block 0) and its blocks (1, 2, ... in order) to the stream."""
+    handles = []
+    for number, block in enumerate([module, *find_blocks(module).values()]):
+        handles.append(block.register_forward_pre_hook(Enter(streamed, number), prepend=True))
+        handles.append(block.register_forward_hook(Leave(streamed, number), always_call=True))
+    for child in module.modules():
+        if isinstance(child, nn.Embedding) and not child.weight.is_meta:
+            handles.append(child.register_forward_pre_hook(Rows(streamed)))
+    return handles
+
+
+class _Hook:
+    def __init__(self, streamed: Streamed, block: int = 0) -> None:
+        self.streamed = streamed
+        self.block = block
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
+        return self  # a copy of the module shares the stream
+
+    __reduce_ex__ = staticmethod(refuse_pickle)
+
+
+class Enter(_Hook):
+    """Before a block's forward."""
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        """Raise a pending ReadError of this pass, or ClosedError."""
+        if torch.compiler.is_compiling():
+            return
+        self.streamed.stream.enter(self.block)
+        if self.streamed.progress is not None:
+            self.streamed.advance()
+
+
+class Leave(_Hook):
+    """After a block's forward, also one that raised."""
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Raise ReadError where a weight that the block touched could not be loaded."""
+        if torch.compiler.is_compiling():
+            return
+        if self.block == 0:
+            self.streamed.finish_progress()
+        # A forward that raised has no output; its own error says more than that the stream is closed.
+        if output is not None or not self.streamed.stream.closed:
+            self.streamed.stream.leave(self.block)
+
+
+class Rows(_Hook):
+    """Before an embedding's forward: fetch the rows that it will look up, in few reads."""
+
+    def __call__(self, module: nn.Embedding, args: Any) -> None:
+        """Look at the ids in `args`, where they can be seen."""
+        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+            return
+        if ranges := row_ranges(module.weight, args[0] if args else None):
+            self.streamed.stream.fetch(ranges)
+
+
+def row_ranges(weight: torch.Tensor, ids: object) -> Sequence[tuple[int, int]]:
+    """(address, length) of the rows `ids` of `weight`, neighbours as one; none where ids can't be seen cheaply.
+
+    ids: integers of any shape on the CPU; anything else gives no ranges.
+    """
+    # Subclasses (fake, functional tensors) and other devices have no values to look at.
+    if type(ids) is not torch.Tensor or ids.device.type != "cpu" or ids.is_floating_point():
+        return []
+    if not 0 < ids.numel() <= MANY_ROWS or torch._C._functorch.is_functorch_wrapped_tensor(ids):
+        return []
+    rows = sorted(set(ids.reshape(-1).tolist()))
+    length, count = weight.stride(0) * weight.itemsize, weight.shape[0]
+    ranges: list[tuple[int, int]] = []
+    for row in rows:
+        address = weight.data_ptr() + row * length
+        if not 0 <= row < count:
+            continue  # the embedding itself says what is wrong
+        if ranges and sum(ranges[-1]) == address:
+            ranges[-1] = (ranges[-1][0], ranges[-1][1] + length)
+        else:
+            ranges.append((address, length))
+    return ranges
+
+
+class Refuse(_Hook):
+    """Before any forward of a module whose stream was closed."""
+
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        """Raise ClosedError."""
+        raise ClosedError(
+            f"the weights of this {type(module).__name__} were closed: weightstream.stream(module, ...) again"
+        )

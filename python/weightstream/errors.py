@@ -1,0 +1,5 @@
+"""The errors that weightstream raises; all derive from `WeightstreamError`, a RuntimeError."""
+
+from weightstream._native import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+
+__all__ = ["BudgetError", "CheckpointError", "ClosedError", "ReadError", "WeightstreamError"]

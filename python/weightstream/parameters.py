@@ -1,0 +1,215 @@
+"""Which stored tensor belongs to which parameter, and how a parameter comes to lie at a streamed address."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from weightstream import _native
+from weightstream.convert import convert
+from weightstream.errors import CheckpointError, WeightstreamError
+from weightstream.lazy import Deferred, Source
+from weightstream.protection import protect_tensor
+from weightstream.stored import Stored
+
+# Buffers below this are loaded: modules write to theirs (running statistics), and streamed memory is read-only.
+SMALL_BUFFER = 64 * 2**10
+
+_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+
+
+@dataclass
+class Slot:
+    """A parameter or persistent buffer of a module, with all the places where it is tied."""
+
+    tensor: torch.Tensor
+    names: list[str] = field(default_factory=list)
+    owners: list[tuple[nn.Module, str]] = field(default_factory=list)
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether this is a parameter rather than a buffer."""
+        return isinstance(self.tensor, nn.Parameter)
+
+    def put(self, tensor: torch.Tensor) -> None:
+        """Give all places `tensor` in place of what they hold."""
+        if type(self.tensor) in (torch.Tensor, nn.Parameter) and not self.tensor.is_meta:
+            # The same object goes on, for whoever else holds it.
+            self.tensor.data = tensor
+            self.tensor.requires_grad_(False)
+            return
+        if self.is_parameter:
+            tensor = nn.Parameter(tensor, requires_grad=False)
+        for owner, name in self.owners:
+            (owner._parameters if self.is_parameter else owner._buffers)[name] = tensor  # type: ignore[assignment]
+            if isinstance(owner, nn.RNNBase):
+                owner._init_flat_weights()
+        self.tensor = tensor
+
+
+def slots(module: nn.Module) -> list[Slot]:
+    """Every parameter and persistent buffer of `module`, once each, in the order of its state_dict."""
+    found: dict[int, Slot] = {}
+    for path, owner in module.named_modules(remove_duplicate=False):
+        for name, tensor in _own_tensors(owner):
+            slot = found.setdefault(id(tensor), Slot(tensor))
+            slot.names.append(f"{path}.{name}" if path else name)
+            if (owner, name) not in slot.owners:
+                slot.owners.append((owner, name))
+    return list(found.values())
+
+
+def _own_tensors(owner: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, param in owner._parameters.items():
+        if param is not None:
+            yield name, param
+    for name, buffer in owner._buffers.items():
+        if buffer is not None and name not in owner._non_persistent_buffers_set:
+            yield name, buffer
+
+
+def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> list[tuple[Slot, Source]]:
+    """Pair each slot of `module` with its tensor by name.
+
+    Raises CheckpointError with all that doesn't fit, in the words of `load_state_dict`.
+    """
+    missing, wrong, pairs = [], [], []
+    used: set[str] = set()
+    for slot in slots(module):
+        present = [name for name in slot.names if name in tensors]
+        used.update(present)
+        if not present:
+            if slot.tensor.is_meta or (strict and not _may_be_missing(slot)):
+                missing.append(slot.names[0])
+            continue
+        # load_state_dict copies tied names one after another: the last one stays.
+        name = present[-1]
+        stored, expected = tensors[name], tuple(slot.tensor.shape)
+        if stored.shape != expected:
+            wrong.append(
+                f"size mismatch for {name}: copying a param with shape {list(stored.shape)} from checkpoint, "
+                f"the shape in current model is {list(expected)}."
+            )
+        elif problem := _unfit(slot, name, stored):
+            wrong.append(problem)
+        else:
+            pairs.append((slot, stored))
+    unexpected = [name for name in tensors if name not in used] if strict else []
+    if error := failure(type(module).__name__, unexpected, missing, wrong):
+        raise error
+    return pairs
+
+
+def failure(
+    class_name: str, unexpected: Iterable[str], missing: Iterable[str], wrong: Iterable[str]
+) -> CheckpointError | None:
+    """What `load_state_dict` would say of a checkpoint that doesn't fit; None where it does."""
+    errors = [*_listed("Unexpected", unexpected), *_listed("Missing", missing), *wrong]
+    lines = "".join(f"\n\t{error}" for error in errors)
+    return CheckpointError(f"Error(s) in loading state_dict for {class_name}:{lines}") if errors else None
+
+
+def _listed(kind: str, names: Iterable[str]) -> list[str]:
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return [f"{kind} key(s) in state_dict: {quoted}. "] if quoted else []
+
+
+def _may_be_missing(slot: Slot) -> bool:
+    """As load_state_dict has it: checkpoints from before the counter existed lack it."""
+    return all(
+        isinstance(owner, nn.modules.batchnorm._NormBase) and name == "num_batches_tracked"
+        for owner, name in slot.owners
+    )
+
+
+def _unfit(slot: Slot, name: str, stored: Source) -> str | None:
+    kind = type(slot.tensor)
+    if kind not in (torch.Tensor, nn.Parameter):
+        return f"{name} is a {kind.__name__}; only plain tensors can be streamed."
+    if slot.tensor.device.type not in ("cpu", "meta"):
+        return f"{name} is on {slot.tensor.device}; only modules on the CPU can be streamed."
+    if stored.dtype == slot.tensor.dtype or is_small_buffer(slot, stored):
+        return None
+    return (
+        f"dtype mismatch for {name}: the checkpoint has {stored.dtype}, the module {slot.tensor.dtype}; "
+        f"make the module match first: module.to({stored.dtype})."
+    )
+
+
+def is_small_buffer(slot: Slot, stored: Source) -> bool:
+    """Whether the buffer is loaded for good rather than streamed."""
+    return not slot.is_parameter and stored.nbytes < SMALL_BUFFER
+
+
+def settle(
+    pairs: Sequence[tuple[Slot, Source]], files: Sequence[str]
+) -> tuple[list[tuple[Slot, Stored]], list[str]]:
+    """Convert what is not stored as the module wants it; returns pairs and files in which all of it lies."""
+    deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
+    if not deferred:
+        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], list(files)
+    path, layout = convert(deferred, files)
+    settled = []
+    for slot, source in pairs:
+        if isinstance(source, Deferred):
+            placed = layout[slot.names[0]]
+            parts = tuple((len(files), offset, length) for _, offset, length in placed.parts)
+            source = Stored(placed.dtype, placed.shape, parts)
+        settled.append((slot, source))
+    return settled, [*files, path]
+
+
+def place(
+    pairs: Sequence[tuple[Slot, Stored]], files: Sequence[str], memory: int
+) -> tuple[_native.Stream, list[Slot]]:
+    """Open a stream for `pairs` and bind each slot to its address; returns the stream and what it streams.
+
+    Raises BudgetError, with nothing changed, where `memory` bytes are too few.
+    """
+    streamed = [
+        (slot, stored) for slot, stored in pairs if stored.nbytes and not is_small_buffer(slot, stored)
+    ]
+    parameters = [
+        _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
+        for slot, stored in streamed
+    ]
+    stream = _native.Stream(list(files), parameters, memory)
+    for slot, stored in pairs:
+        if is_small_buffer(slot, stored):
+            slot.put(stored.read(files).to(slot.tensor.dtype))
+        elif not stored.nbytes:
+            slot.put(torch.empty(stored.shape, dtype=stored.dtype))
+    for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):
+        slot.put(_tensor_at(address, stored, stream))
+        protect_tensor(slot.tensor)
+    return stream, [slot for slot, _ in streamed]
+
+
+def _tensor_at(address: int, stored: Stored, stream: _native.Stream) -> torch.Tensor:
+    memory = (ctypes.c_char * stored.nbytes).from_address(address)
+    # Tensors keep their buffer alive and the buffer the stream: weights can't outlive their memory.
+    memory.stream = stream  # type: ignore[attr-defined]
+    return torch.frombuffer(memory, dtype=torch.uint8).view(stored.dtype).view(stored.shape)
+
+
+def _unit(slot: Slot, stored: Stored) -> int:
+    """Bytes used together: a row of an embedding, one of several fused experts, else the whole (0)."""
+    owners = [owner for owner, _ in slot.owners]
+    rows = any(isinstance(owner, _EMBEDDINGS) for owner in owners)
+    experts = len(stored.shape) >= 3 and not any(isinstance(owner, _CONVOLUTIONS) for owner in owners)
+    return stored.nbytes // stored.shape[0] if rows or (experts and slot.is_parameter) else 0
+
+
+def refuse_meta(module: nn.Module) -> None:
+    """Raise where a tensor of `module` was left without memory: computing with it gives garbage, no error."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    if left := [name for name, tensor in named if tensor.is_meta]:
+        raise WeightstreamError(
+            f"no values for {', '.join(left)}: neither in the checkpoint nor computed by the constructor; "
+            "build the module under weightstream.empty(), which keeps buffers real"
+        )

@@ -1,0 +1,162 @@
+"""What a streamed module can't do like another (be written, moved, pickled) is done another way or refused.
+
+Streamed weights lie in read-only memory of their own that the kernel can't read where it is absent, so they
+are copied through user space for a state_dict, shared by deep copies, and never converted in place.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from weightstream.memory import format_bytes, free_memory
+
+
+def protect_tensor(tensor: torch.Tensor) -> None:
+    """Have deep copies of a streamed tensor share its memory, and pickling refused."""
+    # Attributes of the instance go before the class's methods, and leave the class alone.
+    tensor.__dict__.update(__deepcopy__=_Share(tensor), __reduce_ex__=refuse_pickle)
+
+
+def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> None:
+    """Guard every module that holds one of the `streamed` tensors, itself or in a child."""
+    ids = {id(tensor) for tensor in streamed}
+    for owner in module.modules():
+        if any(id(tensor) in ids for tensor in owner.parameters(recurse=False)) or any(
+            id(tensor) in ids for tensor in owner.buffers(recurse=False)
+        ):
+            owner.register_state_dict_post_hook(_materialise)  # type: ignore[no-untyped-call]
+    for guarded in module.modules():
+        if next(streamed_tensors(guarded), None) is not None:
+            guarded.__dict__["_apply"] = _Apply(guarded)
+            guarded.register_load_state_dict_pre_hook(_refuse_load)  # type: ignore[no-untyped-call]
+    module.register_state_dict_pre_hook(_refuse_too_large)  # type: ignore[no-untyped-call]
+
+
+def streamed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of all streamed tensors of `module` and its children, all names of tied ones."""
+    named: Iterator[tuple[str, torch.Tensor]] = chain(
+        module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False)
+    )
+    return (pair for pair in named if is_streamed(pair[1]))
+
+
+def is_streamed(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's values are streamed."""
+    return isinstance(tensor.__dict__.get("__deepcopy__"), _Share)
+
+
+def refuse_pickle(protocol: object = None) -> Any:
+    """In place of __reduce_ex__ where pickling would write down every weight."""
+    raise TypeError(
+        "a streamed model can't be pickled: save model.state_dict(), or stream its checkpoint again elsewhere"
+    )
+
+
+class _Share:
+    """A tensor's __deepcopy__: another tensor over the same streamed memory."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
+
+    def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
+        tensor = self._tensor()
+        assert tensor is not None, "a tensor that is being copied is alive"
+        copy: torch.Tensor = tensor.detach()
+        if isinstance(tensor, nn.Parameter):
+            copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
+        protect_tensor(copy)
+        memo[id(tensor)] = copy
+        return copy
+
+
+class _Apply:
+    """A module's _apply (what to(), half(), share_memory() call), refused where it would change weights."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = weakref.ref(module)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Apply:
+        return _Apply(memo[id(self._module())])
+
+    def __call__(self, change: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
+        module = self._module()
+        assert module is not None, "a module whose method is called is alive"
+        tried = set()
+        for name, tensor in streamed_tensors(module):
+            kind = (tensor.dtype, tensor.dim())
+            if kind not in tried:
+                tried.add(kind)
+                _refuse_change(name, tensor, change)
+        type(module)._apply(module, change, recurse)  # type: ignore[no-untyped-call]
+        return module
+
+
+def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype)
+    changed = change(probe)
+    if changed is probe and not probe.is_shared():  # type: ignore[no-untyped-call]
+        return
+    if changed.device != probe.device:
+        wanted, remedy = (
+            f"be moved to {changed.device}",
+            "streamed weights stay on the CPU; move the inputs instead",
+        )
+    elif changed.dtype != probe.dtype:
+        wanted = f"become {changed.dtype}"
+        remedy = f"load the model as such: weightstream.load(path, dtype={changed.dtype})"
+    else:
+        wanted, remedy = "be changed in place", "they are read-only; change the module before it is streamed"
+    raise TypeError(f"{name} is streamed from a checkpoint as {tensor.dtype} and can't {wanted}: {remedy}")
+
+
+def _refuse_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    for name, _ in streamed_tensors(module):
+        if prefix + name in state_dict:
+            raise TypeError(
+                f"{prefix + name} is streamed and can't be loaded into: stream the other checkpoint instead, "
+                "weightstream.stream(module, checkpoint), or load only the other tensors with strict=False"
+            )
+
+
+def _refuse_too_large(module: nn.Module, prefix: str, keep_vars: bool) -> None:
+    if not keep_vars:
+        _refuse_unless_free(sum({t.data_ptr(): t.nbytes for _, t in streamed_tensors(module)}.values()))
+
+
+def _refuse_unless_free(nbytes: int) -> None:
+    if nbytes > (free := free_memory()):
+        raise MemoryError(
+            f"a state_dict holds the weights in memory: it needs {format_bytes(nbytes)}, "
+            f"{format_bytes(free)} are free; state_dict(keep_vars=True) gives the streamed tensors themselves"
+        )
+
+
+class _Copies(threading.local):
+    """The copies in the state_dict that this thread is making, for tied tensors to stay tied in it."""
+
+    state_dict: weakref.ref[Any] | None = None
+    made: weakref.WeakValueDictionary[int, torch.Tensor]
+
+
+_copies = _Copies()
+
+
+def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    if _copies.state_dict is None or _copies.state_dict() is not state_dict:
+        _copies.state_dict, _copies.made = weakref.ref(state_dict), weakref.WeakValueDictionary()
+    for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+        held = state_dict.get(prefix + name)
+        if tensor is None or held is None or held is tensor or not is_streamed(tensor):
+            continue  # `held is tensor`: keep_vars=True
+        copy = _copies.made.get(tensor.data_ptr())
+        if copy is None:
+            _refuse_unless_free(tensor.nbytes)
+            copy = _copies.made[tensor.data_ptr()] = tensor.detach().clone()
+        state_dict[prefix + name] = copy

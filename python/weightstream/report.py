@@ -1,0 +1,101 @@
+"""What `stats` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from weightstream.memory import format_bytes
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counters of a streamed model. Sizes are in bytes, times in nanoseconds."""
+
+    budget: int = 0  # memory given
+    used: int = 0  # memory taken
+    least: int = 0  # the least memory that works
+    model_bytes: int = 0
+    chunk_bytes: int = 0
+    resident_bytes: int = 0  # of the model, in memory now
+    passes: int = 0  # complete passes
+    bytes_read: int = 0
+    reads: int = 0
+    faults: int = 0  # touches of absent weights that nothing had foreseen
+    stall_ns: int = 0  # computation waited for weights
+    retries: int = 0
+    errors: int = 0
+    pass_bytes: int = 0  # of the last complete pass, like the next two
+    pass_ns: int = 0
+    pass_stall_ns: int = 0
+    read_rate: float = 0.0  # bytes a second while reading
+    source: str = ""  # how the source reads
+
+    @classmethod
+    def of(cls, counters: Mapping[str, Any]) -> Stats:
+        """The counters that the native stream reports; ones unknown here are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in counters.items() if name in known})
+
+    @property
+    def oversize(self) -> float:
+        """How many times larger than its memory the model is."""
+        return self.model_bytes / self.budget if self.budget else 0.0
+
+    @property
+    def read_floor(self) -> float:
+        """Seconds that reading must take in a pass: what the memory can't hold, at the rate of the source."""
+        must_read = min(self.pass_bytes, max(0, self.model_bytes - self.budget))
+        return must_read / self.read_rate if self.read_rate else 0.0
+
+    @property
+    def compute(self) -> float:
+        """Seconds of the last pass in which nothing waited for weights."""
+        return max(0, self.pass_ns - self.pass_stall_ns) / 1e9
+
+    @property
+    def floor(self) -> float:
+        """The least seconds that the last pass could have taken: the longer of computing and reading."""
+        return max(self.compute, self.read_floor)
+
+    @property
+    def verdict(self) -> str:
+        """How near the last pass came to its floor, in a sentence; empty before the first pass."""
+        if not self.passes or not self.pass_ns:
+            return ""
+        share = min(1.0, self.floor / (self.pass_ns / 1e9))
+        limit = "what this disk allows" if self.read_floor >= self.compute else "the speed of computation"
+        return f"{share:.0%} of {limit}".replace("%", " %")
+
+    def __str__(self) -> str:
+        """A report of some lines for people."""
+        rows = [
+            ("memory", f"{format_bytes(self.used)} in use of {format_bytes(self.budget)}"),
+            ("model", f"{format_bytes(self.model_bytes)}, {self.oversize:.1f} times its memory"),
+            (
+                "read",
+                f"{format_bytes(self.bytes_read)} in {self.reads} reads and {self.passes} passes"
+                + (f", {format_bytes(self.read_rate)}/s" if self.read_rate else "")
+                + (f" ({self.source})" if self.source else ""),
+            ),
+        ]
+        rows.append(("stalls", f"{self.stall_ns / 1e9:.2f} s in all, {self.faults} unforeseen touches"))
+        if self.passes:
+            rows.append(
+                (
+                    "last pass",
+                    f"{self.pass_ns / 1e9:.3f} s, {format_bytes(self.pass_bytes)} read, "
+                    f"{self.pass_stall_ns / 1e9:.3f} s stalled",
+                )
+            )
+            rows.append(
+                (
+                    "floor",
+                    f"{self.floor:.3f} s (reading {self.read_floor:.3f} s, computing {self.compute:.3f} s): "
+                    f"{self.verdict}",
+                )
+            )
+        if self.retries or self.errors:
+            rows.append(("trouble", f"{self.retries} reads tried again, {self.errors} failed"))
+        return "\n".join(f"{name:<10} {value}" for name, value in rows)
