@@ -98,6 +98,7 @@ class Bench:
             for name in self.settings.contenders:
                 if name != "full":
                     self.run(name, model, checkpoint, budget, limit, number)
+            self.measure_floor(model, checkpoint, budget, reference, number)
 
     def take_reference(self, model: Model, reference: dict[str, Any], weights: int) -> None:
         """From the first fully loaded run: the process without weights, and what takes too long to compare.
@@ -184,7 +185,10 @@ class Bench:
     def measure_floor(
         self, model: Model, checkpoint: Path, budget: int, reference: dict[str, Any], number: int
     ) -> None:
-        """The sweep of each workload's bytes, in this round, under the same throttle."""
+        """The sweep of each workload's bytes, under the same throttle.
+
+        Measured before and after a round's contenders; the faster one counts, disks are noisy.
+        """
         swept: dict[int, float] = {}
         for name in self.workloads:
             wanted = bytes_to_read(model, checkpoint, budget, reference, name)

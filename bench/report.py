@@ -65,11 +65,14 @@ class Results:
         }
 
     def floor(self, model: str, budget: int, workload: str) -> dict[int, dict[str, Any]]:
-        return {
-            floor["round"]: floor
+        """The faster sweep of each round."""
+        found = [
+            floor
             for floor in self.facts["floors"]
             if (floor["model"], floor["budget"], floor["workload"]) == (model, budget, workload)
-        }
+        ]
+        slowest_first = sorted(found, key=lambda floor: -floor["sweep_seconds"])
+        return {floor["round"]: floor for floor in sorted(slowest_first, key=lambda floor: floor["round"])}
 
     def contenders(self) -> list[str]:
         return list(dict.fromkeys(["full", *(run["contender"] for run in self.facts["runs"])]))
