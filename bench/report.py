@@ -241,7 +241,7 @@ class Results:
         facts = self.facts["models"][model]
         panel.set_title(f"{facts['title']}, {facts['bytes'] / budget:.1f}x memory: {workload}", fontsize=9)
         panel.set_xlabel("seconds a pass", fontsize=8)
-        panel.legend(fontsize=8, loc="lower right")
+        panel.legend(fontsize=8, loc="upper right")
 
     def save(self, folder: Path, stem: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
