@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -99,6 +100,7 @@ def main() -> int:
     if os.geteuid():
         print("The benchmark confines memory with control groups and must run as root.", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that control groups are removed
     stem = "throttled" if settings.throttle else "bench"
     bench = Bench(settings, after_round=lambda bench: results_of(bench).save(wanted.out, stem))
     try:
