@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -67,6 +68,20 @@ def budgets(text: str | None) -> list[float] | None:
     return [float(part) if re.fullmatch(r"0?\.\d+", part) else bytes_of(part) for part in text.split(",")]
 
 
+def results_of(bench: Bench) -> Results:
+    facts = {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": machine.facts(),
+        "throttle": bench.settings.throttle,
+        "rounds": bench.settings.rounds,
+        "allowance": ALLOWANCE,
+        "models": bench.models,
+        "floors": bench.floors,
+        "runs": bench.runs,
+    }
+    return Results(facts, bench.outputs)
+
+
 def main() -> int:
     wanted = arguments()
     settings = Settings(
@@ -85,31 +100,17 @@ def main() -> int:
     if os.geteuid():
         print("The benchmark confines memory with control groups and must run as root.", file=sys.stderr)
         return 2
-    bench = Bench(settings)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that control groups are removed
+    stem = "throttled" if settings.throttle else "bench"
+    bench = Bench(settings, after_round=lambda bench: results_of(bench).save(wanted.out, stem))
     try:
         bench.measure()
     except CgroupError as error:
         print(error, file=sys.stderr)
         return 2
-    finally:
-        results = Results(
-            {
-                "date": time.strftime("%Y-%m-%d", time.gmtime()),
-                "machine": machine.facts(),
-                "throttle": settings.throttle,
-                "rounds": settings.rounds,
-                "allowance": ALLOWANCE,
-                "models": bench.models,
-                "floors": bench.floors,
-                "runs": bench.runs,
-            },
-            bench.outputs,
-        )
-        if bench.floors:
-            stem = "throttled" if settings.throttle else "bench"
-            paths = results.save(wanted.out, stem)
-            print("\n" + results.markdown())
-            print("written:", *(os.path.relpath(path) for path in paths))
+    results = results_of(bench)
+    print("\n" + results.markdown())
+    print("written:", *(os.path.relpath(path) for path in results.save(wanted.out, stem)))
     return 0
 
 

@@ -1,9 +1,11 @@
 """A control group that confines a command's memory (page cache included) and may throttle its reads."""
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -117,7 +119,15 @@ class Cgroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.end_processes()
         self.remove()
+
+    def end_processes(self) -> None:
+        """Ends what still runs inside, as after an interrupt."""
+        members = self.memory_folder / "cgroup.procs"
+        for number in members.read_text().split() if members.exists() else []:
+            with suppress(ProcessLookupError):
+                os.kill(int(number), signal.SIGKILL)
 
     def remove(self) -> None:
         for folder in dict.fromkeys([self.memory_folder, self.io_folder]):

@@ -65,11 +65,14 @@ class Results:
         }
 
     def floor(self, model: str, budget: int, workload: str) -> dict[int, dict[str, Any]]:
-        return {
-            floor["round"]: floor
+        """The faster sweep of each round."""
+        found = [
+            floor
             for floor in self.facts["floors"]
             if (floor["model"], floor["budget"], floor["workload"]) == (model, budget, workload)
-        }
+        ]
+        slowest_first = sorted(found, key=lambda floor: -floor["sweep_seconds"])
+        return {floor["round"]: floor for floor in sorted(slowest_first, key=lambda floor: floor["round"])}
 
     def contenders(self) -> list[str]:
         return list(dict.fromkeys(["full", *(run["contender"] for run in self.facts["runs"])]))
@@ -238,7 +241,7 @@ class Results:
         facts = self.facts["models"][model]
         panel.set_title(f"{facts['title']}, {facts['bytes'] / budget:.1f}x memory: {workload}", fontsize=9)
         panel.set_xlabel("seconds a pass", fontsize=8)
-        panel.legend(fontsize=8, loc="lower right")
+        panel.legend(fontsize=8, loc="upper right")
 
     def save(self, folder: Path, stem: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
