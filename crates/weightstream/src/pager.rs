@@ -58,6 +58,27 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// A read has ended; called by the thread that read. Whoever waits for the chunk need not wait for the pager too.
+    pub fn complete(&self, completion: Completion) {
+        let (chunk, slot) = from_token(completion.token);
+        let good = completion.result.is_ok();
+        self.completions.push(completion);
+        if good {
+            self.space.mark_ready(chunk, slot);
+        }
+        self.space.ring();
+    }
+}
+
+fn to_token(chunk: u32, slot: u32) -> u64 {
+    u64::from(slot) << 32 | u64::from(chunk)
+}
+
+fn from_token(token: u64) -> (u32, u32) {
+    (token as u32, (token >> 32) as u32)
+}
+
 /// A read under way.
 struct Reading {
     slot: u32,
@@ -127,15 +148,21 @@ impl Pager {
     pub fn run(mut self) {
         raise_urgency();
         let mut actions = Vec::new();
+        let mut events = Vec::new();
         loop {
             let rings = self.shared.space.rings();
             let now = self.now();
             let before = self.stats.bytes_read;
+            // A chunk may be touched as soon as its completion lies in the queue. Taking the events before the
+            // completions, and looking at them after, keeps cause before effect.
+            while let Some(event) = self.shared.space.take_event() {
+                events.push(event);
+            }
             while let Some(completion) = self.shared.completions.pop() {
                 self.completed(completion, now);
             }
             self.measure(now, before);
-            while let Some(event) = self.shared.space.take_event() {
+            for event in events.drain(..) {
                 self.happened(event, now);
             }
             while let Some(command) = self.shared.commands.pop() {
@@ -172,9 +199,7 @@ impl Pager {
     }
 
     fn completed(&mut self, completion: Completion, now: u64) {
-        let Ok(chunk) = u32::try_from(completion.token) else {
-            return;
-        };
+        let (chunk, _) = from_token(completion.token);
         let Some(reading) = self.reading.remove(&chunk) else {
             return;
         };
@@ -193,7 +218,7 @@ impl Pager {
                     thread: 0,
                 });
                 self.engine.loaded(chunk);
-                self.show(chunk, reading.slot, now);
+                self.served(chunk, now);
             }
             Err(error) => self.failed(chunk, reading, error, now),
         }
@@ -251,12 +276,12 @@ impl Pager {
         };
         self.substituted.push(chunk);
         self.engine.loaded(chunk);
-        self.show(chunk, slot, now);
+        self.shared.space.mark_ready(chunk, slot);
+        self.served(chunk, now);
     }
 
-    /// Lets touches see the chunk, and whoever waits go on.
-    fn show(&mut self, chunk: u32, slot: u32, now: u64) {
-        self.shared.space.mark_ready(chunk, slot);
+    /// Whoever waited for the chunk goes on.
+    fn served(&mut self, chunk: u32, now: u64) {
         if let Some(since) = self.awaited.remove(&chunk) {
             self.recorder.add(|| Record {
                 kind: RecordKind::Stall,
@@ -426,7 +451,7 @@ impl Pager {
             })
             .collect();
         self.source.submit(Request {
-            token: u64::from(chunk),
+            token: to_token(chunk, slot),
             pieces,
         });
     }

@@ -124,8 +124,7 @@ impl Stream {
             let shared: Weak<Shared> = Arc::downgrade(&shared);
             let on_completion: OnCompletion = Arc::new(move |completion| {
                 if let Some(shared) = shared.upgrade() {
-                    shared.completions.push(completion);
-                    shared.space.ring();
+                    shared.complete(completion);
                 }
             });
             match options.source {
