@@ -19,7 +19,7 @@ import transformers
 import weightstream as ws
 from transformers.utils.logging import disable_progress_bar
 
-QUESTION = "Explain in three short sentences why ice floats on water."
+QUESTION = "What does a computer use memory for? One sentence."
 QUERY = "What should I do when my program needs more memory than the computer has?"
 SENTENCES = [
     "Working sets larger than RAM can be streamed from disk as they are used.",
@@ -47,7 +47,7 @@ def generate(model: torch.nn.Module, tokenizer: Any) -> tuple[Any, Sequence[torc
         return_dict=True,
     )
     answer = model.generate(
-        **prompt, max_new_tokens=64, do_sample=False, return_dict_in_generate=True, output_logits=True
+        **prompt, max_new_tokens=48, do_sample=False, return_dict_in_generate=True, output_logits=True
     )
     text = tokenizer.decode(answer.sequences[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
     return text.strip(), answer.logits
@@ -56,15 +56,20 @@ def generate(model: torch.nn.Module, tokenizer: Any) -> tuple[Any, Sequence[torc
 @torch.inference_mode()
 def search(model: torch.nn.Module, tokenizer: Any) -> tuple[Any, Sequence[torch.Tensor]]:
     """The three sentences closest to the query with their similarities, and every embedding."""
-    batch = tokenizer([QUERY, *SENTENCES], padding=True, return_tensors="pt")
-    mask = batch["attention_mask"].unsqueeze(-1)
-    hidden = model(**batch).last_hidden_state
-    embeddings = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
-    similarity, best = (embeddings[1:] @ embeddings[0]).topk(3)
+
+    def embed(texts: list[str]) -> torch.Tensor:
+        batch = tokenizer(texts, padding=True, return_tensors="pt")
+        mask = batch["attention_mask"].unsqueeze(-1)
+        hidden = model(**batch).last_hidden_state
+        return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
+
+    sentences = torch.cat([embed(SENTENCES[first : first + 4]) for first in range(0, len(SENTENCES), 4)])
+    query = embed([QUERY])
+    similarity, best = (sentences @ query[0]).topk(3)
     found = [
         (value, SENTENCES[index]) for value, index in zip(similarity.tolist(), best.tolist(), strict=True)
     ]
-    return found, [embeddings]
+    return found, [sentences, query]
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:

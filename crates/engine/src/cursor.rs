@@ -22,6 +22,8 @@ pub struct Cursor {
     pub consumed: ChunkSet,
     /// One past the furthest touched index of the segment.
     pub furthest: usize,
+    /// The last index that was touched again, far behind the others.
+    behind: Option<usize>,
     /// The latest touches, newest last: enough to see a sweep by several threads at once.
     pub latest: VecDeque<Chunk>,
     /// When it last moved, in events; stale cursors are forgotten.
@@ -35,6 +37,7 @@ impl Cursor {
             depth: 0,
             consumed: ChunkSet::new(chunks),
             furthest: 0,
+            behind: None,
             latest: VecDeque::new(),
             moved: 0,
         }
@@ -45,10 +48,11 @@ impl Cursor {
         self.consumed.clear();
         self.furthest = 0;
         self.latest.clear();
+        self.behind = None;
     }
 
-    /// The chunk at `index` of the current segment was touched. A second touch far behind the others means that the
-    /// segment is being walked again: what follows is to be expected again.
+    /// The chunk at `index` of the current segment was touched. Where chunks far behind are touched again one after
+    /// the other, the segment is being walked once more: what follows them is to be expected again.
     pub fn consume(&mut self, trace: &Trace, chunk: Chunk, index: usize) {
         self.latest.push_back(chunk);
         if self.latest.len() > LATEST {
@@ -56,14 +60,18 @@ impl Cursor {
         }
         let again = !self.consumed.insert(chunk);
         if again && index + STRAGGLE < self.furthest {
-            if let Some(segment) = trace.segment(self.marker) {
+            let walking = self
+                .behind
+                .is_some_and(|behind| (behind + 1..=behind + LATEST).contains(&index));
+            self.behind = Some(index);
+            if walking && let Some(segment) = trace.segment(self.marker) {
                 for (later, chunk) in segment.expected() {
                     if later > index {
                         self.consumed.remove(chunk);
                     }
                 }
+                self.furthest = 0;
             }
-            self.furthest = 0;
         }
         self.furthest = self.furthest.max(index + 1);
     }

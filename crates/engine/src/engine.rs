@@ -106,6 +106,8 @@ const DEPTH: usize = 8;
 const AHEAD: usize = 4;
 /// Chunks read ahead in a sweep over a weight that is otherwise used by rows.
 const SWEEP: Chunk = 8;
+/// Passes without a chunk that left too early before fewer of the latest touches are protected.
+const CALM: u32 = 8;
 /// Callers remembered at most.
 const CALLERS: usize = 256;
 
@@ -127,7 +129,7 @@ pub struct Engine {
     pool: Pool,
     trace: Trace,
     plan: Plan,
-    planned: Option<(u64, usize, bool)>,
+    planned: Option<(u64, usize, bool, usize)>,
     cursors: HashMap<Caller, Cursor>,
     clock: u64,
     in_flight: usize,
@@ -145,6 +147,11 @@ pub struct Engine {
     visible_until: Vec<u64>,
     /// Most recent touches that stay, so that operators which come back to a chunk find it.
     guard: usize,
+    /// Chunks that were needed again after they had left, in the same traversal: they are used twice a pass.
+    returning: ChunkSet,
+    returning_count: usize,
+    /// Passes since a chunk last left too early.
+    calm_passes: u32,
     /// Touched chunks passed over in the queue of `pool.recent` because the plan keeps them, or they are sparse.
     kept: VecDeque<(Chunk, u64)>,
     doubtful: VecDeque<(Chunk, u64)>,
@@ -183,6 +190,9 @@ impl Engine {
             stale_slots: Vec::new(),
             visible_until: vec![0; count],
             guard: 0,
+            returning: ChunkSet::new(count),
+            returning_count: 0,
+            calm_passes: 0,
             kept: VecDeque::new(),
             doubtful: VecDeque::new(),
             counters: Counters::default(),
@@ -262,7 +272,10 @@ impl Engine {
             if cursor.depth == 0 {
                 self.counters.passes += 1;
                 self.failing.clear();
-                self.guard -= self.guard.div_ceil(4);
+                self.calm_passes += 1;
+                if self.calm_passes > CALM {
+                    self.guard = self.guard.saturating_sub(1);
+                }
             }
             cursor.depth += 1;
         }
@@ -328,9 +341,7 @@ impl Engine {
             .get(&caller)
             .is_some_and(|cursor| cursor.consumed.contains(chunk));
         if again {
-            // It left before its operator was done with it: a slot more for what was just touched may save a read,
-            // and costs one per pass.
-            self.guard = (self.guard + 1).min(self.limit / 4);
+            self.came_back(chunk);
         }
         let Some(cursor) = self.cursors.get(&caller) else {
             return self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
@@ -347,6 +358,22 @@ impl Engine {
             self.wish(rest.collect::<Vec<_>>());
         }
         self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
+    }
+
+    /// A chunk is needed a second time in one traversal, but has left.
+    fn came_back(&mut self, chunk: Chunk) {
+        if self.returning.insert(chunk) {
+            // Kept for good it saves two reads a pass, where another chunk saves one.
+            self.returning_count += 1;
+            return;
+        }
+        // There are too many to keep them all. Had that many more of the latest touches stayed, it would still be
+        // here; each of them costs one read per pass, so only if the way back is short.
+        let distance = self.pool.touches_since(chunk);
+        if distance < self.limit / 4 {
+            self.guard = self.guard.max(distance + 1);
+            self.calm_passes = 0;
+        }
     }
 
     /// These chunks will be used soon.
@@ -450,7 +477,7 @@ impl Engine {
     }
 
     fn guard(&self) -> usize {
-        (self.guard + self.threads + 2).min(self.limit / 2)
+        self.guard.max(self.threads + 2).min(self.limit / 2)
     }
 
     /// Slots that the plan leaves to streaming.
@@ -508,7 +535,12 @@ impl Engine {
     fn replan(&mut self) {
         // Before a whole pass is known, nearby addresses are nearby in time: any even choice serves.
         let known = self.counters.passes > 1;
-        let state = (self.trace.version(), self.limit, known);
+        let state = (
+            self.trace.version(),
+            self.limit,
+            known,
+            self.returning_count,
+        );
         if self.planned == Some(state) {
             return;
         }
@@ -523,7 +555,7 @@ impl Engine {
         } else {
             self.limit - self.window()
         };
-        self.plan = Plan::scatter(&tour, room, self.count);
+        self.plan = Plan::scatter(&tour, room, self.count, &self.returning);
         // What was passed over under the old plan is judged anew.
         for queue in [&mut self.doubtful, &mut self.kept] {
             while let Some(entry) = queue.pop_back() {

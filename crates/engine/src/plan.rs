@@ -14,24 +14,28 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Keeps `room` of the chunks in `order`, or all where they fit.
+    /// Keeps `room` of the chunks in `order`, or all where they fit; those in `first` before the others.
     ///
     /// Each chunk has a rank of its own, and the lowest ranks stay. Multiples of the golden ratio, modulo one, spread
     /// any run of neighbours evenly (Steinhaus' three-distance theorem), and neighbours in address are neighbours in
     /// time. As the rank depends on nothing else, a budget or an order that changes a little changes few choices:
     /// each changed choice is a chunk to be read again.
-    pub fn scatter(order: &[Chunk], room: usize, chunks: usize) -> Self {
+    pub fn scatter(order: &[Chunk], room: usize, chunks: usize, first: &ChunkSet) -> Self {
         const GOLDEN_RATIO: u32 = 0x9E37_79B9;
         let mut plan = Self {
             kept: ChunkSet::new(chunks),
             count: 0,
         };
-        let mut ranked: Vec<(u32, Chunk)> = order
-            .iter()
-            .map(|&chunk| (chunk.wrapping_mul(GOLDEN_RATIO), chunk))
-            .collect();
+        let rank = |chunk: Chunk| {
+            (
+                !first.contains(chunk),
+                chunk.wrapping_mul(GOLDEN_RATIO),
+                chunk,
+            )
+        };
+        let mut ranked: Vec<_> = order.iter().map(|&chunk| rank(chunk)).collect();
         ranked.sort_unstable();
-        for (_, chunk) in ranked.into_iter().take(room) {
+        for (_, _, chunk) in ranked.into_iter().take(room) {
             plan.count += usize::from(plan.kept.insert(chunk));
         }
         plan
@@ -55,7 +59,7 @@ mod tests {
     #[test]
     fn every_stretch_keeps_its_share() {
         let order: Vec<Chunk> = (0..1000).rev().collect();
-        let plan = Plan::scatter(&order, 290, 1000);
+        let plan = Plan::scatter(&order, 290, 1000, &ChunkSet::default());
         assert_eq!(plan.count(), 290);
         for stretch in order.chunks(20) {
             let kept = stretch.iter().filter(|&&chunk| plan.keeps(chunk)).count();
@@ -66,8 +70,8 @@ mod tests {
     #[test]
     fn a_small_change_changes_few_choices() {
         let order: Vec<Chunk> = (0..1000).collect();
-        let before = Plan::scatter(&order, 290, 1000);
-        let after = Plan::scatter(&order[1..], 285, 1000);
+        let before = Plan::scatter(&order, 290, 1000, &ChunkSet::default());
+        let after = Plan::scatter(&order[1..], 285, 1000, &ChunkSet::default());
         let changed = order
             .iter()
             .filter(|&&chunk| before.keeps(chunk) != after.keeps(chunk))
@@ -77,8 +81,8 @@ mod tests {
 
     #[test]
     fn all_stay_where_all_fit() {
-        let plan = Plan::scatter(&[3, 1, 2], 9, 4);
+        let plan = Plan::scatter(&[3, 1, 2], 9, 4, &ChunkSet::default());
         assert!(plan.keeps(1) && plan.keeps(2) && plan.keeps(3) && !plan.keeps(0));
-        assert_eq!(Plan::scatter(&[], 9, 4).count(), 0);
+        assert_eq!(Plan::scatter(&[], 9, 4, &ChunkSet::default()).count(), 0);
     }
 }

@@ -54,6 +54,7 @@ pub struct Pool {
     /// One past the highest slot that was ever used.
     high: Slot,
     touches: u64,
+    last_touch: Vec<u64>,
     /// Touched chunks, oldest first; stale entries are recognised by their time.
     pub recent: VecDeque<(Chunk, u64)>,
 }
@@ -67,6 +68,7 @@ impl Pool {
             used: 0,
             high: 0,
             touches: 0,
+            last_touch: vec![0; chunks],
             recent: VecDeque::new(),
         }
     }
@@ -132,6 +134,9 @@ impl Pool {
     pub fn touch(&mut self, chunk: Chunk) {
         if let Some(slot) = self.get(chunk).slot() {
             self.touches += 1;
+            if let Some(last) = self.last_touch.get_mut(chunk as usize) {
+                *last = self.touches;
+            }
             self.set(
                 chunk,
                 Residence::Touched {
@@ -141,6 +146,16 @@ impl Pool {
             );
             self.recent.push_back((chunk, self.touches));
         }
+    }
+
+    /// How many touches there were since this chunk's last one.
+    pub fn touches_since(&self, chunk: Chunk) -> usize {
+        let last = self
+            .last_touch
+            .get(chunk as usize)
+            .copied()
+            .unwrap_or_default();
+        usize::try_from(self.touches - last).unwrap_or(usize::MAX)
     }
 
     /// Whether an entry of `recent` still speaks of the chunk's latest touch.

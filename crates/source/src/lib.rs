@@ -38,6 +38,7 @@ mod queue;
 mod read;
 mod request;
 pub mod throttle;
+mod urgency;
 #[cfg(target_os = "linux")]
 mod uring;
 
@@ -47,6 +48,7 @@ use std::thread::JoinHandle;
 
 pub use error::{OpenError, ReadError, ReadErrorKind};
 pub use request::{Completion, Destination, OnCompletion, Piece, Request};
+pub use urgency::raise_urgency;
 
 use file::Files;
 
@@ -152,7 +154,11 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenErr
     let thread = std::thread::Builder::new()
         .name("weightstream-io".into())
         .stack_size(256 << 10);
-    thread.spawn(work).map_err(OpenError::Thread)
+    let urgent = move || {
+        raise_urgency();
+        work();
+    };
+    thread.spawn(urgent).map_err(OpenError::Thread)
 }
 
 /// Joins, unless the thread is this one: a completion may drop the last handle to its source.

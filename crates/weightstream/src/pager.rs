@@ -16,7 +16,7 @@ use weightstream_checkpoint::Layout;
 use weightstream_engine::{Action, Engine, Marker, Residence};
 use weightstream_memory::{AddressSpace, Event};
 use weightstream_source::{
-    Completion, Destination, Piece, ReadError, ReadErrorKind, Request, Source,
+    Completion, Destination, Piece, ReadError, ReadErrorKind, Request, Source, raise_urgency,
 };
 
 /// A failed read is tried again after these pauses before it counts as failed.
@@ -125,6 +125,7 @@ impl Pager {
 
     /// Serves until it is told to close.
     pub fn run(mut self) {
+        raise_urgency();
         let mut actions = Vec::new();
         loop {
             let rings = self.shared.space.rings();
