@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.cgroup import Cgroup, CgroupError
 from support.architectures import ARCHITECTURES
 from support.confined import DEEP, MARGIN, MIB
+
+from bench.cgroup import Cgroup, CgroupError
 
 TESTS = Path(__file__).parent
 

@@ -61,8 +61,8 @@ class Architecture:
             return self._class().from_pretrained(folder, torch_dtype=dtype).requires_grad_(False)
         assert self.build is not None
         model = self.build().to(dtype).eval()
-        # Assigned: the weights keep the addresses that they have in a mapped file, as the libraries' own loaders
-        # do. MKL sums float32 matrix-vector products in another order where an address is no multiple of 16.
+        # Assigned: the weights keep the addresses that they have in a mapped file, as by the libraries' own
+        # loaders. MKL sums float32 matrix-vector products otherwise where an address is no multiple of 16.
         model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
         return model.requires_grad_(False)
 

@@ -92,7 +92,10 @@ class Deep(nn.Sequential):
 
 
 DEEP = Architecture(
-    "Deep", "torch", build=Deep, inputs=lambda dtype, size: {"input": torch.randn(1 + size, 1024, dtype=dtype)}
+    "Deep",
+    "torch",
+    build=Deep,
+    inputs=lambda dtype, size: {"input": torch.randn(1 + size, 1024, dtype=dtype)},
 )
 
 
@@ -109,7 +112,7 @@ def run(architecture: Architecture, folder: Path, memory: int) -> dict[str, Any]
 
 
 def architectures(root: str, group: str) -> list[dict[str, Any]]:
-    """Every architecture under `root`, confined to what the process has without it, its budget and the margin."""
+    """Every architecture under `root`, confined to what the process has without it, budget and margin."""
     confined = Group(group)
     results = []
     for folder in sorted(Path(root).iterdir()):
@@ -120,14 +123,14 @@ def architectures(root: str, group: str) -> list[dict[str, Any]]:
         before = memory()
         with Peak() as peak:
             result = run(architecture, folder, budget)
-        result |= {"name": folder.name, "budget": budget, "peak": peak.bytes - before, "after": memory() - before}
+        result |= {"name": folder.name, "budget": budget, "peak": peak.bytes - before}
         results.append(result)
         confined.allow(None)
     return results
 
 
 def fully_loaded(root: str, group: str) -> str:
-    """The deep model with all of its weights in memory, confined as if it were streamed; expected to be killed."""
+    """The deep model with all weights in memory, confined as if it were streamed; expected to be killed."""
     confined = Group(group)
     folder = Path(root) / DEEP.name
     x = torch.randn(1, 1024)

@@ -16,7 +16,7 @@ def assert_equal(left: Any, right: Any, path: str = "output") -> None:
         if not torch.equal(left, right):
             unequal = left != right
             raise AssertionError(
-                f"{path}: {int(unequal.sum())} of {left.numel()} numbers of {left.dtype} {tuple(left.shape)} differ, "
+                f"{path}: {int(unequal.sum())} of {left.numel()} numbers of {left.dtype} differ, "
                 f"by up to {(left - right).abs().max():.3g}"
             )
         assert left.isfinite().all() or not left.is_floating_point(), f"{path}: not finite"
