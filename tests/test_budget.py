@@ -80,7 +80,9 @@ def test_closing_gives_the_memory_back(deep):
 
 def test_nothing_is_left_behind_by_streaming_and_closing(deep):
     first, last = child("cycles", deep / DEEP.name)
-    for kind in ("threads", "descriptors", "mappings"):
+    for kind in ("threads", "descriptors"):
         assert last[kind] <= first[kind], (first, last)
-    assert last["addresses"] < first["addresses"] + 32 * MIB, (first, last)
+    # What 50 rounds left behind would come to 50 times this or more; malloc's arenas come and go by a few.
+    assert last["mappings"] < first["mappings"] + 25, (first, last)
+    assert last["addresses"] < first["addresses"] + 5 * 192 * MIB, (first, last)
     assert last["memory"] < first["memory"] + 2 * MIB, (first, last)
