@@ -166,6 +166,12 @@ def test_a_state_dict_of_an_unreadable_model_raises(model, disk):
     assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
 
 
+def test_a_state_dict_of_a_closed_model_raises(model):
+    ws.close(model)
+    with pytest.raises(ws.ClosedError):
+        model.state_dict()
+
+
 def safetensors(header, data=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
