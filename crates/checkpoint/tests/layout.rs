@@ -218,7 +218,11 @@ fn gathered_parameters_keep_direct_reads_possible() {
     let layout = Layout::new(&[50_000], vec![experts, odd, floats, aligned], CHUNK).unwrap();
     assert_eq!(layout.address(0) % 4096, 8);
     assert_eq!(layout.address(1) % 64, 0);
-    assert_eq!(layout.address(2) % 64, 0, "as where memory is allocated for it");
+    assert_eq!(
+        layout.address(2) % 64,
+        0,
+        "as where memory is allocated for it"
+    );
     assert_eq!(layout.address(3) % 4096, 64);
 }
 
