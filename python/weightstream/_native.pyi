@@ -60,9 +60,12 @@ class Stream:
     def least_memory(files: Sequence[str], parameters: Sequence[Parameter]) -> int: ...
     def addresses(self) -> list[int]:
         """Where each parameter lies, in the order given."""
-    def enter(self, block: int) -> None:
-        """This thread begins block `block` (any small number the caller chose). Raises a pending ReadError of this pass."""
-    def leave(self, block: int) -> None:
+    def enter(self, block: int | None = None) -> None:
+        """This thread begins block `block` (any small number the caller chose). Raises a pending ReadError.
+
+        None is no part of a pass, and only has leave() tell of what could not be loaded.
+        """
+    def leave(self, block: int | None = None) -> None:
         """This thread has finished the block. Raises ReadError where a weight it touched could not be loaded."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads; returns when they are. A hint: never needed for correctness."""

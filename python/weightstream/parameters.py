@@ -186,7 +186,7 @@ def place(
             slot.put(torch.empty(stored.shape, dtype=stored.dtype))
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):
         slot.put(_tensor_at(address, stored, stream))
-        protect_tensor(slot.tensor)
+        protect_tensor(slot.tensor, stream)
     return stream, [slot for slot, _ in streamed]
 
 

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from weightstream import _native
 from weightstream.memory import format_bytes, free_memory
 
 # Asking what is free takes milliseconds: not for every bias.
 _WORTH_ASKING = 64 * 2**20
 
 
-def protect_tensor(tensor: torch.Tensor) -> None:
-    """Have deep copies of a streamed tensor share its memory, and pickling refused."""
+def protect_tensor(tensor: torch.Tensor, stream: _native.Stream) -> None:
+    """Have deep copies of a tensor of `stream` share its memory, and pickling refused."""
     # Attributes of the instance go before the class's methods, and leave the class alone.
-    tensor.__dict__.update(__deepcopy__=_Share(tensor), __reduce_ex__=refuse_pickle)
+    tensor.__dict__.update(__deepcopy__=_Share(tensor, stream), __reduce_ex__=refuse_pickle)
 
 
 def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> None:
@@ -65,7 +66,8 @@ def refuse_pickle(protocol: object = None) -> Any:
 class _Share:
     """A tensor's __deepcopy__: another tensor over the same streamed memory."""
 
-    def __init__(self, tensor: torch.Tensor) -> None:
+    def __init__(self, tensor: torch.Tensor, stream: _native.Stream) -> None:
+        self.stream = stream
         self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
 
     def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
@@ -74,7 +76,7 @@ class _Share:
         copy: torch.Tensor = tensor.detach()
         if isinstance(tensor, nn.Parameter):
             copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
-        protect_tensor(copy)
+        protect_tensor(copy, self.stream)
         memo[id(tensor)] = copy
         return copy
 
@@ -151,6 +153,19 @@ class _Copies(threading.local):
 _copies = _Copies()
 
 
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """The values of a streamed tensor in memory of their own.
+
+    Raises ReadError where they can't be loaded, ClosedError where they are gone.
+    """
+    stream = tensor.__dict__["__deepcopy__"].stream
+    stream.enter()
+    try:
+        return tensor.detach().clone()
+    finally:
+        stream.leave()
+
+
 def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, local_metadata: Any) -> None:
     if _copies.state_dict is None or _copies.state_dict() is not state_dict:
         _copies.state_dict, _copies.made = weakref.ref(state_dict), weakref.WeakValueDictionary()
@@ -162,5 +177,5 @@ def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, loc
         if copy is None:
             if tensor.nbytes >= _WORTH_ASKING:
                 _refuse_unless_free(tensor.nbytes)
-            copy = _copies.made[tensor.data_ptr()] = tensor.detach().clone()
+            copy = _copies.made[tensor.data_ptr()] = _copy(tensor)
         state_dict[prefix + name] = copy

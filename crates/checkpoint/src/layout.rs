@@ -443,11 +443,18 @@ impl<'p> Builder<'p> {
             return Some(address);
         }
         let offset = parts.first()?.offset % DIRECT_ALIGNMENT;
-        let start = if offset.is_multiple_of(parameter.itemsize) {
+        let alignment = parameter.itemsize.max(GATHERED_ALIGNMENT);
+        // Fully loaded, a gathered parameter lies in memory that was allocated for it, and float32 kernels sum in
+        // another order where an address is aligned otherwise. Narrower types have no such kernels.
+        let kept = if parameter.itemsize < 4 {
+            parameter.itemsize
+        } else {
+            alignment
+        };
+        let start = if offset.is_multiple_of(kept) {
             let wanted = offset + DIRECT_ALIGNMENT - self.end % DIRECT_ALIGNMENT;
             self.end.checked_add(wanted % DIRECT_ALIGNMENT)?
         } else {
-            let alignment = parameter.itemsize.max(GATHERED_ALIGNMENT);
             self.end.checked_next_multiple_of(alignment)?
         };
         self.end = start.checked_add(length)?;

@@ -77,13 +77,15 @@ impl Stream {
             .collect()
     }
 
-    fn enter(&self, python: Python<'_>, block: u32) -> PyResult<()> {
+    #[pyo3(signature = (block = None))]
+    fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
         python
             .detach(|| self.stream.enter(block))
             .map_err(from_stream)
     }
 
-    fn leave(&self, python: Python<'_>, block: u32) -> PyResult<()> {
+    #[pyo3(signature = (block = None))]
+    fn leave(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
         python
             .detach(|| self.stream.leave(block))
             .map_err(from_stream)

@@ -176,16 +176,17 @@ impl Pager {
             for action in actions.drain(..) {
                 self.act(action, now);
             }
+            if self.reading.len() + 2 >= self.source.depth() {
+                self.busy_since = Some(now);
+            }
+            self.publish_stats(now);
+            // After the counters: whoever asked sees the new budget in them.
             if self.engine.slots_used() <= self.engine.limit() {
                 for done in self.resizing.drain(..) {
                     // Whoever asked may have given up waiting.
                     let _ = done.send(());
                 }
             }
-            if self.reading.len() + 2 >= self.source.depth() {
-                self.busy_since = Some(now);
-            }
-            self.publish_stats(now);
             let pause = self.pauses.iter().map(|&(due, _)| due).min();
             self.shared.space.wait(
                 rings,

@@ -177,11 +177,12 @@ impl Stream {
         self.name
     }
 
-    /// The calling thread begins block `block`: the engine learns from it where the pass stands.
+    /// The calling thread begins block `block`: the engine learns from it where the pass stands. Without a block it
+    /// learns nothing, and a weight that can't be read is still told by [`leave`](Self::leave).
     ///
     /// # Errors
     /// The stream is closed, or a weight could not be read outside of all blocks since the last call.
-    pub fn enter(&self, block: u32) -> Result<(), StreamError> {
+    pub fn enter(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
         if self.is_closed() {
             return Err(StreamError::Closed);
         }
@@ -190,7 +191,9 @@ impl Stream {
             self.ask(|done| Command::Cure(failed, done))?;
         }
         self.shared.failures.enter(current_thread())?;
-        self.shared.space.note(Marker::enter(block).number());
+        if let Some(block) = block.into() {
+            self.shared.space.note(Marker::enter(block).number());
+        }
         Ok(())
     }
 
@@ -198,11 +201,13 @@ impl Stream {
     ///
     /// # Errors
     /// A weight could not be read while the thread was inside: what it computed is not to be used.
-    pub fn leave(&self, block: u32) -> Result<(), StreamError> {
+    pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
         if self.is_closed() {
             return Err(StreamError::Closed);
         }
-        self.shared.space.note(Marker::leave(block).number());
+        if let Some(block) = block.into() {
+            self.shared.space.note(Marker::leave(block).number());
+        }
         self.shared.failures.leave(current_thread())?;
         Ok(())
     }
