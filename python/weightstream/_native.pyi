@@ -42,14 +42,14 @@ class Checkpoint:
         """All tensors, in the order of (file, offset)."""
 
 class Parameter:
-    """What the stream must place at one address: the parts' bytes one after another, from several ranges where need be."""
+    """What the stream must place at one address: the bytes of its parts, one after another."""
 
     def __init__(
         self,
         name: str,
-        parts: Sequence[tuple[int, int, int]],  # (index into files, offset, length), bytes
+        parts: Sequence[tuple[int, int, int]],  # (index into files, offset, length) in bytes
         itemsize: int,
-        unit: int = 0,  # bytes that are used together: 0 = the whole, a row of an embedding, one expert of a 3-D parameter
+        unit: int = 0,  # bytes used together: 0 = the whole, a row of an embedding, one expert of a 3-D one
     ) -> None: ...
 
 class Stream:
@@ -60,20 +60,22 @@ class Stream:
     def least_memory(files: Sequence[str], parameters: Sequence[Parameter]) -> int: ...
     def addresses(self) -> list[int]:
         """Where each parameter lies, in the order given."""
+    def expect(self, block: int, parameters: Sequence[int]) -> None:
+        """A guess for first passes: the block will use these parameters (indices), in about this order."""
     def enter(self, block: int | None = None) -> None:
         """This thread begins block `block` (any small number the caller chose). Raises a pending ReadError.
 
         None is no part of a pass, and only has leave() tell of what could not be loaded.
         """
     def leave(self, block: int | None = None) -> None:
-        """This thread has finished the block. Raises ReadError where a weight it touched could not be loaded."""
+        """This thread has finished the block. Raises ReadError where a weight that it touched was missing."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Make these (address, length) ranges readable now, in few reads; returns when they are. A hint: never needed for correctness."""
+        """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
     def resize(self, memory: int) -> None: ...
     def stats(self) -> dict[str, Any]:
         """Counters, see `weightstream.Stats`."""
     def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
-        """Switch recording on or off and take what was recorded: (kind, start_ns, end_ns, chunk or block, thread)."""
+        """Switch recording on or off and take what there is: (kind, start_ns, end_ns, chunk or block, thread)."""
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...

@@ -62,7 +62,11 @@ def _size(module: nn.Module) -> int:
 def install_hooks(module: nn.Module, streamed: Streamed) -> list[RemovableHandle]:
     """Report the passes of `module` (block 0) and its blocks (1, 2, ... in order) to the stream."""
     handles = []
+    indices = {address: index for index, address in enumerate(streamed.stream.addresses())}
     for number, block in enumerate([module, *find_blocks(module).values()]):
+        if number > 0:
+            addresses = [tensor.data_ptr() for tensor in (*block.parameters(), *block.buffers())]
+            streamed.stream.expect(number, [indices[address] for address in addresses if address in indices])
         handles.append(block.register_forward_pre_hook(Enter(streamed, number), prepend=True))
         handles.append(block.register_forward_hook(Leave(streamed, number), always_call=True))
     for child in module.modules():

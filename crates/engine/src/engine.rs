@@ -42,6 +42,11 @@ impl Marker {
         (self.0 > 1 && !self.is_leave()).then(|| (self.0 >> 1) - 1)
     }
 
+    /// The beginning of the block after this one, in the order of their numbers.
+    fn following(self) -> Self {
+        Marker((self.0 | 1) + 1)
+    }
+
     fn is_leave(self) -> bool {
         self.0 & 1 == 1
     }
@@ -100,10 +105,10 @@ pub struct Counters {
     pub passes: u64,
 }
 
-/// Requests that keep a disk busy.
-const DEPTH: usize = 8;
+/// Requests in flight. Four chunks of 2 MiB keep a disk at full speed; each one more is a slot that keeps nothing.
+const DEPTH: usize = 6;
 /// Chunks ready before they are needed, beyond those in flight.
-const AHEAD: usize = 4;
+const AHEAD: usize = 3;
 /// Chunks read ahead in a sweep over a weight that is otherwise used by rows.
 const SWEEP: Chunk = 8;
 /// Passes without a chunk that left too early before fewer of the latest touches are protected.
@@ -137,8 +142,11 @@ pub struct Engine {
     demands: VecDeque<Chunk>,
     /// Chunks that will be used because their neighbours are.
     wishes: VecDeque<Chunk>,
+    /// What blocks are guessed to use.
+    guesses: HashMap<Marker, Vec<Chunk>>,
     /// Chunks that came as wishes since the last marker.
     wished: ChunkSet,
+    wished_order: Vec<Chunk>,
     /// Chunks whose last read failed: read again when a thread needs them, not ahead of need.
     failing: ChunkSet,
     /// Slots whose memory is still held though the budget shrank.
@@ -185,7 +193,9 @@ impl Engine {
             in_flight: 0,
             demands: VecDeque::new(),
             wishes: VecDeque::new(),
+            guesses: HashMap::new(),
             wished: ChunkSet::new(count),
+            wished_order: Vec::new(),
             failing: ChunkSet::new(count),
             stale_slots: Vec::new(),
             visible_until: vec![0; count],
@@ -229,6 +239,11 @@ impl Engine {
     /// Where a chunk is.
     pub fn residence(&self, chunk: Chunk) -> Residence {
         self.pool.get(chunk)
+    }
+
+    /// A guess, until a pass has shown better: the block will use these chunks, in about this order.
+    pub fn expect(&mut self, block: u32, chunks: Vec<Chunk>) {
+        self.guesses.insert(Marker::enter(block), chunks);
     }
 
     /// A caller passed a marker.
@@ -283,7 +298,23 @@ impl Engine {
         cursor.moved = self.clock;
         self.wishes.clear();
         self.wished.clear();
+        self.wished_order.clear();
+        self.guess(marker);
         self.replan();
+    }
+
+    /// On the first way through a block: its guess, and that of the next one, so that the disk has no pause between.
+    fn guess(&mut self, marker: Marker) {
+        if self.guesses.is_empty() || self.trace.segment(marker).is_some() {
+            return;
+        }
+        for guessed in [marker, marker.following()] {
+            if self.trace.segment(guessed).is_none()
+                && let Some(chunks) = self.guesses.get(&guessed).cloned()
+            {
+                self.wish(chunks);
+            }
+        }
     }
 
     /// A ready chunk was touched by `caller`, or by a worker thread that never passed a marker.
@@ -384,6 +415,7 @@ impl Engine {
             }
             if self.pool.get(chunk) == Residence::Absent && self.wished.insert(chunk) {
                 self.wishes.push_back(chunk);
+                self.wished_order.push(chunk);
             }
         }
     }
@@ -704,8 +736,8 @@ impl Engine {
     fn least_urgent(&mut self) -> Option<Chunk> {
         let ahead = self.ahead();
         let rank = |chunk: Chunk| {
-            ahead
-                .iter()
+            let mut coming = ahead.iter().chain(&self.wished_order);
+            coming
                 .position(|&other| other == chunk)
                 .unwrap_or(usize::MAX)
         };

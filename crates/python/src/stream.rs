@@ -77,6 +77,10 @@ impl Stream {
             .collect()
     }
 
+    fn expect(&self, block: u32, parameters: Vec<usize>) {
+        self.stream.expect(block, &parameters);
+    }
+
     #[pyo3(signature = (block = None))]
     fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
         python

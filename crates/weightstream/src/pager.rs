@@ -32,6 +32,8 @@ const SUBSTITUTE: u8 = 0xFF;
 pub enum Command {
     /// Read these chunks soon.
     Wish(Vec<u32>),
+    /// A guess of what a block will use, in order.
+    Expect(u32, Vec<u32>),
     /// A new budget in slots; answered when it holds.
     Resize(usize, Sender<()>),
     /// Switch recording on or off, and hand over what there is.
@@ -369,6 +371,7 @@ impl Pager {
     fn obey(&mut self, command: Command, actions: &mut Vec<Action>) {
         match command {
             Command::Wish(chunks) => self.engine.wish(chunks),
+            Command::Expect(block, chunks) => self.engine.expect(block, chunks),
             Command::Resize(slots, done) => {
                 self.engine.resize(slots);
                 self.stats.budget = slots as u64 * self.stats.chunk_bytes;

@@ -177,6 +177,30 @@ impl Stream {
         self.name
     }
 
+    /// A guess for first passes, when nothing is known yet: `block` will use these parameters, in about this order.
+    /// Parameters of which only slices are used are left out.
+    pub fn expect(&self, block: u32, parameters: &[usize]) {
+        let layout = &self.shared.layout;
+        let chunk_bytes = layout.chunk_bytes() as u64;
+        let mut chunks: Vec<u32> = Vec::new();
+        for &index in parameters {
+            let Some(parameter) = layout.parameters().get(index) else {
+                continue;
+            };
+            let length: u64 = parameter.parts.iter().map(|part| part.length).sum();
+            if length == 0 || (parameter.unit != 0 && parameter.unit < length) {
+                continue;
+            }
+            let address = layout.address(index);
+            chunks.extend(
+                (address / chunk_bytes) as u32..=((address + length - 1) / chunk_bytes) as u32,
+            );
+        }
+        chunks.dedup();
+        self.shared.commands.push(Command::Expect(block, chunks));
+        self.shared.space.ring();
+    }
+
     /// The calling thread begins block `block`: the engine learns from it where the pass stands. Without a block it
     /// learns nothing, and a weight that can't be read is still told by [`leave`](Self::leave).
     ///
