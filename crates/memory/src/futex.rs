@@ -1,6 +1,6 @@
 //! Sleeping on a word of memory. Plain system calls: safe to use inside a signal handler.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 /// Sleeps while `word` holds `expected`, until woken or until `timeout` is over. May wake early.
@@ -32,36 +32,5 @@ pub fn wake_all(word: &AtomicU32) {
             libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
             i32::MAX,
         );
-    }
-}
-
-/// A bell for one listener: ringing it is cheap and allowed in a signal handler.
-#[derive(Default)]
-pub struct Doorbell {
-    rings: AtomicU32,
-    listening: AtomicU32,
-}
-
-impl Doorbell {
-    /// Wakes the listener, or makes its next wait return at once.
-    pub fn ring(&self) {
-        self.rings.fetch_add(1, Ordering::SeqCst);
-        if self.listening.load(Ordering::SeqCst) != 0 {
-            wake_all(&self.rings);
-        }
-    }
-
-    /// How often it rang so far; pass it to [`Doorbell::wait`] so that no ring in between is missed.
-    pub fn rings(&self) -> u32 {
-        self.rings.load(Ordering::SeqCst)
-    }
-
-    /// Sleeps until the bell has rung since `seen`, or `timeout` is over.
-    pub fn wait(&self, seen: u32, timeout: Option<Duration>) {
-        self.listening.store(1, Ordering::SeqCst);
-        if self.rings.load(Ordering::SeqCst) == seen {
-            wait(&self.rings, seen, timeout);
-        }
-        self.listening.store(0, Ordering::SeqCst);
     }
 }

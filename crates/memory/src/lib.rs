@@ -8,9 +8,12 @@
 //!
 //! This crate decides nothing: what to read, keep and withdraw is the engine's business.
 
+mod doorbell;
 mod error;
+#[cfg(not(test))]
 mod futex;
 mod host;
+mod sync;
 
 pub use error::MemoryError;
 pub use host::{

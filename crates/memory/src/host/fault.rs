@@ -4,39 +4,34 @@
 //! was there before (faulthandler's, torch's, the user's), or dies as it would have. Everything reachable from
 //! [`handle`] uses atomics and system calls only: the interrupted code may hold any lock.
 
-use super::space::{AddressSpace, Incurable};
+use super::mapping::forbid;
+use super::space::{AddressSpace, Incurable, current_thread};
+use super::table::Table;
 use crate::MemoryError;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// More models than anyone streams at once; a lookup walks the used part of the table only.
 const LIMIT: usize = 4096;
 
-struct Entry {
-    space: AtomicPtr<AddressSpace>,
-    base: AtomicUsize,
-    length: AtomicUsize,
-    /// Handlers that look at this entry now; it is emptied only at zero.
-    visitors: AtomicU32,
+static TABLE: Table<AddressSpace, LIMIT> = Table::new();
+
+/// A handler that was in front when ours was installed. Leaked: another thread may be in it.
+struct Predecessor {
+    action: libc::sigaction,
+    /// The one that was found before this one.
+    below: *const Predecessor,
 }
 
-static TABLE: [Entry; LIMIT] = [const {
-    Entry {
-        space: AtomicPtr::new(std::ptr::null_mut()),
-        base: AtomicUsize::new(0),
-        length: AtomicUsize::new(0),
-        visitors: AtomicU32::new(0),
-    }
-}; LIMIT];
-static USED: AtomicUsize = AtomicUsize::new(0);
-
-/// The handler found at installation. Leaked on each change: a handler may be reading the old one.
-static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
+/// The predecessor found last; null before the first installation.
+static PREDECESSORS: AtomicPtr<Predecessor> = AtomicPtr::new(null_mut());
 static INSTALLING: Mutex<()> = Mutex::new(());
-/// The thread that is handing a fault on at this moment; 0 is none.
+
+/// The thread that is handing a fault on at this moment (0 is none), and to whom.
 static PASSING: AtomicU32 = AtomicU32::new(0);
+static PASSED_TO: AtomicPtr<Predecessor> = AtomicPtr::new(null_mut());
 
 /// While it lives, touches of the space's addresses are served.
 pub struct Registration {
@@ -46,27 +41,17 @@ pub struct Registration {
 
 impl Registration {
     /// Enters a space into the table and installs the handler where it is not yet.
+    ///
+    /// # Errors
+    /// More spaces are registered than the table holds.
     pub fn new(space: Arc<AddressSpace>) -> Result<Self, MemoryError> {
         ensure_fault_handler();
-        let pointer = Arc::as_ptr(&space).cast_mut();
-        for (index, entry) in TABLE.iter().enumerate() {
-            if entry
-                .space
-                .compare_exchange(
-                    std::ptr::null_mut(),
-                    pointer,
-                    Ordering::SeqCst,
-                    Ordering::SeqCst,
-                )
-                .is_ok()
-            {
-                entry.base.store(space.base(), Ordering::SeqCst);
-                entry.length.store(space.length(), Ordering::SeqCst);
-                USED.fetch_max(index + 1, Ordering::SeqCst);
-                return Ok(Self { index, space });
-            }
+        let owner = Arc::as_ptr(&space);
+        // SAFETY: the Registration keeps the space alive and leaves the table before it lets go.
+        match unsafe { TABLE.enter(owner, space.base(), space.length()) } {
+            Some(index) => Ok(Self { index, space }),
+            None => Err(MemoryError::TooManySpaces { limit: LIMIT }),
         }
-        Err(MemoryError::TooManySpaces { limit: LIMIT })
     }
 
     /// The space.
@@ -77,35 +62,29 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // Handlers that serve a fault of this space now leave soon after.
         self.space.close();
-        let Some(entry) = TABLE.get(self.index) else {
-            return;
-        };
-        entry.length.store(0, Ordering::SeqCst);
-        // Handlers that already found the entry leave soon: the space is closed.
-        while entry.visitors.load(Ordering::SeqCst) != 0 {
-            std::thread::yield_now();
-        }
-        entry.space.store(std::ptr::null_mut(), Ordering::SeqCst);
+        TABLE.leave(self.index);
     }
 }
 
 /// Installs the handler, or puts it back in front where another library has installed its own since (faulthandler
-/// for example). One system call where nothing is to be done.
+/// for example). One system call where nothing is to be done. Not for use inside a signal handler.
 pub fn ensure_fault_handler() {
     let ours = handle as *const () as usize;
+    if PASSING.load(Ordering::SeqCst) != 0 {
+        // Here no fault is being handled, so a handler that this thread handed one to has left by a long jump.
+        let _ = PASSING.compare_exchange(current_thread(), 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+    if query().sa_sigaction == ours {
+        return;
+    }
+    let _guard = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let current = query();
     if current.sa_sigaction == ours {
         return;
     }
-    let _guard = INSTALLING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let current = query();
-    if current.sa_sigaction == ours {
-        return;
-    }
-    PREVIOUS.store(Box::into_raw(Box::new(current)), Ordering::SeqCst);
+    remember(current);
     // SAFETY: zero is a valid sigaction; the handler has the three-argument form that SA_SIGINFO promises.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -114,8 +93,36 @@ pub fn ensure_fault_handler() {
         // a foreign fault is passed on from inside this one.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         libc::sigemptyset(&mut action.sa_mask);
-        libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut());
+        libc::sigaction(libc::SIGSEGV, &action, null_mut());
     }
+}
+
+/// Adds a predecessor that isn't known yet. Under the lock.
+fn remember(action: libc::sigaction) {
+    let top = PREDECESSORS.load(Ordering::SeqCst);
+    if top.is_null() {
+        // SAFETY: the function touches a static table and makes system calls, as a forked child is allowed to.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    }
+    let mut known = top.cast_const();
+    // SAFETY: null or leaked below, never changed after.
+    while let Some(predecessor) = unsafe { known.as_ref() } {
+        if predecessor.action.sa_sigaction == action.sa_sigaction {
+            return;
+        }
+        known = predecessor.below;
+    }
+    let predecessor = Predecessor { action, below: top };
+    PREDECESSORS.store(Box::into_raw(Box::new(predecessor)), Ordering::SeqCst);
+}
+
+/// A child of fork has no pager. Some of the addresses are shared with the parent, who goes on changing what lies
+/// there; others are not mapped, and free for the child's next allocation. No number may be read from either.
+extern "C" fn in_child() {
+    TABLE.forked(|base, length| {
+        // Refused only where mappings run out, and this needs fewer than there were.
+        let _ = forbid(base, length);
+    });
 }
 
 fn query() -> libc::sigaction {
@@ -132,13 +139,14 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     unsafe {
         let errno = libc::__errno_location();
         let saved = *errno;
-        // A signal sent by kill() carries no address of ours.
-        let address = if (*info).si_code > 0 {
-            (*info).si_addr() as usize
+        // A signal sent by kill() carries no address.
+        let served = if (*info).si_code > 0 {
+            let (address, write) = ((*info).si_addr() as usize, is_write(context));
+            TABLE.visit(address, |space| space.serve_fault(address, write))
         } else {
-            0
+            None
         };
-        match serve(address, is_write(context)) {
+        match served.unwrap_or(Err(Incurable::Foreign)) {
             Ok(()) => *errno = saved,
             Err(reason) => {
                 explain(reason);
@@ -147,33 +155,6 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
             }
         }
     }
-}
-
-fn serve(address: usize, write: bool) -> Result<(), Incurable> {
-    let used = USED.load(Ordering::SeqCst).min(LIMIT);
-    for entry in &TABLE[..used] {
-        let covers = || {
-            let base = entry.base.load(Ordering::SeqCst);
-            let length = entry.length.load(Ordering::SeqCst);
-            (address >= base && address - base < length).then(|| address - base)
-        };
-        if covers().is_none() {
-            continue;
-        }
-        entry.visitors.fetch_add(1, Ordering::SeqCst);
-        // Looked at again now that the entry can't be emptied under us.
-        let space = entry.space.load(Ordering::SeqCst);
-        let served = match covers() {
-            // SAFETY: the Registration that stored the pointer owns an Arc and waits for visitors before letting go.
-            Some(offset) if !space.is_null() => unsafe {
-                (*space).serve_fault(offset as u64, write)
-            },
-            _ => Err(Incurable::Foreign),
-        };
-        entry.visitors.fetch_sub(1, Ordering::SeqCst);
-        return served;
-    }
-    Err(Incurable::Foreign)
 }
 
 /// Last words before a fault that kills: without them nobody would connect it with a weight.
@@ -197,37 +178,55 @@ fn explain(reason: Incurable) {
 
 /// Hands the fault to whoever was there before.
 unsafe fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let previous = PREVIOUS.load(Ordering::SeqCst);
-    // A handler that was installed after ours remembers ours as its own predecessor: without this the two would
-    // hand a fatal signal to each other for ever.
-    // SAFETY: gettid has no preconditions.
-    let thread = unsafe { libc::gettid() } as u32;
-    let again = PASSING.swap(thread, Ordering::SeqCst) == thread;
-    // SAFETY: null or leaked by `ensure_fault_handler`, so alive for ever; the handler in it has the form that
-    // its flags say, as whoever installed it promised the kernel.
+    // A handler that was installed after ours remembers ours as its own predecessor, and hands the fault back to us
+    // by a call or by raising the signal again: then it is the turn of the one below it.
+    let thread = current_thread();
+    let handed_back = PASSING.swap(thread, Ordering::SeqCst) == thread;
+    // SAFETY: predecessors are null or leaked, never changed; the handler in one has the form that its flags say, as
+    // whoever installed it promised the kernel.
     unsafe {
-        if again
-            || previous.is_null()
-            || (*previous).sa_sigaction == libc::SIG_DFL
-            || (*previous).sa_sigaction == libc::SIG_IGN
-        {
-            let mut default: libc::sigaction = std::mem::zeroed();
-            default.sa_sigaction = libc::SIG_DFL;
-            libc::sigaction(libc::SIGSEGV, &default, std::ptr::null_mut());
-            // A fault repeats as soon as this returns; a signal from kill() has to be sent again.
-            if (*info).si_code <= 0 {
-                libc::raise(signal);
+        let next = if handed_back {
+            match PASSED_TO.load(Ordering::SeqCst).as_ref() {
+                Some(passed) => passed.below.as_ref(),
+                None => None,
             }
-        } else if (*previous).sa_flags & libc::SA_SIGINFO != 0 {
-            let next: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
-                std::mem::transmute((*previous).sa_sigaction);
-            next(signal, info, context);
         } else {
-            let next: extern "C" fn(libc::c_int) = std::mem::transmute((*previous).sa_sigaction);
-            next(signal);
+            PREDECESSORS.load(Ordering::SeqCst).cast_const().as_ref()
+        };
+        let pointer = next.map_or(null_mut(), |next| std::ptr::from_ref(next).cast_mut());
+        PASSED_TO.store(pointer, Ordering::SeqCst);
+        match next.map(|next| &next.action) {
+            Some(action) if action.sa_sigaction == libc::SIG_IGN && (*info).si_code <= 0 => {}
+            None => die(signal, info),
+            Some(action) if matches!(action.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) => {
+                die(signal, info);
+            }
+            Some(action) if action.sa_flags & libc::SA_SIGINFO != 0 => {
+                let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                    std::mem::transmute(action.sa_sigaction);
+                handler(signal, info, context);
+            }
+            Some(action) => {
+                let handler: extern "C" fn(libc::c_int) = std::mem::transmute(action.sa_sigaction);
+                handler(signal);
+            }
         }
     }
     PASSING.store(0, Ordering::SeqCst);
+}
+
+/// What happens to a process that has no handler.
+unsafe fn die(signal: libc::c_int, info: *mut libc::siginfo_t) {
+    // SAFETY: zero is a valid sigaction, `info` comes from the kernel.
+    unsafe {
+        let mut default: libc::sigaction = std::mem::zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, &default, null_mut());
+        // A fault repeats as soon as this returns; a signal from kill() has to be sent again.
+        if (*info).si_code <= 0 {
+            libc::raise(signal);
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

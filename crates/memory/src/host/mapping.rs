@@ -70,6 +70,26 @@ impl Drop for Mapping {
     }
 }
 
+/// Puts untouchable address space in the place of what lies in this range of one of our reservations. A plain
+/// system call: safe to use inside a signal handler and in a child of fork.
+pub fn forbid(at: usize, bytes: usize) -> Result<(), MemoryError> {
+    // SAFETY: every caller passes a range inside one of our reservations.
+    let mapped = unsafe {
+        libc::mmap(
+            at as *mut libc::c_void,
+            bytes,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(last_error("withdrawing a chunk", bytes));
+    }
+    Ok(())
+}
+
 /// The kernel's last answer, with what was tried.
 pub fn last_error(action: &'static str, bytes: usize) -> MemoryError {
     MemoryError::Mapping {

@@ -2,9 +2,12 @@
 
 mod fault;
 mod mapping;
+#[cfg(test)]
+mod model;
 mod pages;
 mod space;
 mod state;
+mod table;
 
 pub use fault::{Registration, ensure_fault_handler};
 pub use mapping::page_bytes;

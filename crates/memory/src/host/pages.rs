@@ -1,7 +1,7 @@
 //! Moving pages between slots and addresses. Every function here is a few system calls and no more: they run
 //! inside the fault handler too.
 
-use super::mapping::{Mapping, last_error};
+use super::mapping::{Mapping, forbid, last_error};
 use crate::MemoryError;
 
 /// How pages move between a slot and an address.
@@ -11,6 +11,18 @@ pub enum Backend {
     Move,
     /// A memory file mapped twice; for kernels without the above. Small pages, so more work per byte read.
     Share,
+}
+
+/// What the protocol needs of the pages. A call that fails has changed nothing.
+pub trait MovePages {
+    /// The first chunk's address.
+    fn base(&self) -> usize;
+
+    /// Makes the bytes of `slot` readable at `chunk`'s address, in one step.
+    fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
+
+    /// Takes the bytes away from `chunk`'s address and back into `slot`. A touch meanwhile faults; it never reads zeros.
+    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
 }
 
 /// The pool's slots and the model's addresses.
@@ -109,10 +121,6 @@ impl Pages {
         Ok(())
     }
 
-    pub fn base(&self) -> usize {
-        self.addresses.base()
-    }
-
     /// Where slot `slot` can be written while no chunk is published from it.
     pub fn slot(&self, slot: u32) -> *mut u8 {
         (self.slots.base() + slot as usize * self.chunk_bytes) as *mut u8
@@ -120,45 +128,6 @@ impl Pages {
 
     fn address(&self, chunk: u32) -> usize {
         self.addresses.base() + chunk as usize * self.chunk_bytes
-    }
-
-    /// Makes the bytes of `slot` readable at `chunk`'s address, in one step.
-    pub fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
-        let (address, bytes) = (self.address(chunk), self.chunk_bytes);
-        if self.file.is_some() {
-            return self.map_file(address, slot as usize * bytes, bytes, libc::PROT_READ);
-        }
-        protect(self.slot(slot) as usize, bytes, libc::PROT_READ)?;
-        move_pages(self.slot(slot) as usize, address, bytes)
-    }
-
-    /// Takes the bytes away from `chunk`'s address and back into `slot`. A touch meanwhile faults; it never reads zeros.
-    pub fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
-        let (address, bytes) = (self.address(chunk), self.chunk_bytes);
-        if self.file.is_some() {
-            // SAFETY: replaces our own mapping by reserved, untouchable address space.
-            let mapped = unsafe {
-                libc::mmap(
-                    address as *mut libc::c_void,
-                    bytes,
-                    libc::PROT_NONE,
-                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                    -1,
-                    0,
-                )
-            };
-            if mapped == libc::MAP_FAILED {
-                return Err(last_error("withdrawing a chunk", bytes));
-            }
-            return Ok(());
-        }
-        protect(address, bytes, libc::PROT_NONE)?;
-        move_pages(address, self.slot(slot) as usize, bytes)?;
-        protect(
-            self.slot(slot) as usize,
-            bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-        )
     }
 
     /// Gives the memory of an unused slot back to the system.
@@ -179,6 +148,39 @@ impl Pages {
         };
         // SAFETY: these slots belong to no chunk, their bytes are of no use to anyone.
         unsafe { libc::madvise(start.cast(), bytes, advice) };
+    }
+}
+
+impl MovePages for Pages {
+    fn base(&self) -> usize {
+        self.addresses.base()
+    }
+
+    fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        let (address, bytes) = (self.address(chunk), self.chunk_bytes);
+        if self.file.is_some() {
+            return self.map_file(address, slot as usize * bytes, bytes, libc::PROT_READ);
+        }
+        let slot = self.slot(slot) as usize;
+        protect(slot, bytes, libc::PROT_READ)?;
+        move_pages(slot, address, bytes).inspect_err(|_| {
+            // Needs no new mapping, so what failed the move does not fail this.
+            let _ = protect(slot, bytes, libc::PROT_READ | libc::PROT_WRITE);
+        })
+    }
+
+    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        let (address, bytes) = (self.address(chunk), self.chunk_bytes);
+        if self.file.is_some() {
+            return forbid(address, bytes);
+        }
+        let slot = self.slot(slot) as usize;
+        protect(address, bytes, libc::PROT_NONE)?;
+        move_pages(address, slot, bytes).inspect_err(|_| {
+            // As above.
+            let _ = protect(address, bytes, libc::PROT_READ);
+        })?;
+        protect(slot, bytes, libc::PROT_READ | libc::PROT_WRITE)
     }
 }
 

@@ -1,12 +1,13 @@
 //! One model's addresses and the pool behind them.
 
 use super::mapping::page_bytes;
-use super::pages::{Backend, Pages};
-use super::state::{Cell, State};
+use super::pages::{Backend, MovePages, Pages};
+use super::state::{ABSENCES, Cell, State};
 use crate::MemoryError;
-use crate::futex::Doorbell;
+use crate::doorbell::Doorbell;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::yield_now;
 use crossbeam_queue::ArrayQueue;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// What a touch of a weight told.
@@ -36,19 +37,27 @@ pub enum Event {
 }
 
 /// More touches than this between two looks of the pager make the touching threads yield.
-const EVENTS: usize = 4096;
+const EVENTS: usize = if cfg!(test) { 2 } else { 4096 };
+
+/// Faults of one space that find their chunk in place, without a chunk having been published since the last of them,
+/// that pass for threads which came a moment late. Beyond it one thread is faulting again and again, by writing
+/// where the machine doesn't tell writes from reads.
+const LATE: u32 = if cfg!(test) { 16 } else { 1 << 16 };
 
 /// Fixed addresses for `chunks` chunks, and up to as many slots to fill them from.
 ///
-/// One thread, the pager, calls [`mark_ready`](Self::mark_ready), [`withdraw`](Self::withdraw) and
-/// [`release`](Self::release) and owns the slots; any thread may touch addresses and [`publish`](Self::publish).
-pub struct AddressSpace {
-    pages: Pages,
+/// One thread, the pager, owns the slots: it calls [`withdraw`](Self::withdraw) and [`release`](Self::release), and
+/// says who may fill a slot and then call [`mark_ready`](Self::mark_ready). Any thread may touch addresses and
+/// [`publish`](Self::publish).
+pub struct AddressSpace<P = Pages> {
+    pages: P,
     cells: Vec<Cell>,
+    slots: u32,
     chunk_bytes: usize,
     events: ArrayQueue<Event>,
     doorbell: Doorbell,
-    changes: AtomicU32,
+    absences: AtomicU32,
+    late: AtomicU32,
     closed: AtomicBool,
     owner: u32,
 }
@@ -70,16 +79,7 @@ impl AddressSpace {
         }
         let backend = backend.unwrap_or_else(Pages::best_backend);
         let pages = Pages::reserve(backend, chunks as usize, slots as usize, chunk_bytes)?;
-        Ok(Self {
-            pages,
-            cells: (0..chunks).map(|_| Cell::default()).collect(),
-            chunk_bytes,
-            events: ArrayQueue::new(EVENTS),
-            doorbell: Doorbell::default(),
-            changes: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
-            owner: std::process::id(),
-        })
+        Ok(Self::over(pages, chunks, slots, chunk_bytes))
     }
 
     /// The first address.
@@ -97,14 +97,56 @@ impl AddressSpace {
         self.pages.slot(slot)
     }
 
+    /// Gives the memory of a free slot back to the system; writing to the slot takes it again.
+    pub fn release(&self, slot: u32) {
+        if slot < self.slots {
+            self.pages.release(slot);
+        }
+    }
+
+    /// Gives the memory of all slots back, for good.
+    pub fn release_all(&self) {
+        self.pages.release_all();
+    }
+}
+
+impl<P: MovePages> AddressSpace<P> {
+    pub(super) fn over(pages: P, chunks: u32, slots: u32, chunk_bytes: usize) -> Self {
+        Self {
+            pages,
+            cells: (0..chunks).map(|_| Cell::default()).collect(),
+            slots,
+            chunk_bytes,
+            events: ArrayQueue::new(EVENTS),
+            doorbell: Doorbell::default(),
+            // 0 is the absence that every chunk begins with.
+            absences: AtomicU32::new(1),
+            late: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            owner: std::process::id(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages(&self) -> &P {
+        &self.pages
+    }
+
     fn cell(&self, chunk: u32) -> Option<&Cell> {
         self.cells.get(chunk as usize)
     }
 
-    /// Says that `slot` holds all bytes of the absent `chunk`. The next touch publishes it.
+    /// Says that `slot` holds all bytes of the absent `chunk`. The next touch publishes it. Ignored where the chunk
+    /// is not absent.
     pub fn mark_ready(&self, chunk: u32, slot: u32) {
-        if let Some(cell) = self.cell(chunk) {
-            cell.set(State::Ready(slot));
+        let Some(cell) = self.cell(chunk).filter(|_| slot < self.slots) else {
+            return;
+        };
+        // Again only where `close` came between.
+        while let seen @ State::Absent(_) = cell.get() {
+            if cell.change(seen, State::Ready(slot)) {
+                return;
+            }
         }
     }
 
@@ -120,6 +162,7 @@ impl AddressSpace {
             return Ok(false);
         }
         let published = self.pages.publish(chunk, slot);
+        self.late.store(0, Ordering::Relaxed);
         cell.set(if published.is_ok() {
             State::Published(slot)
         } else {
@@ -129,6 +172,9 @@ impl AddressSpace {
     }
 
     /// Makes a chunk absent; its slot, if it had one, is free afterwards.
+    ///
+    /// # Errors
+    /// The kernel refused: the chunk is as it was, and its slot is not free.
     pub fn withdraw(&self, chunk: u32) -> Result<Option<u32>, MemoryError> {
         let Some(cell) = self.cell(chunk) else {
             return Ok(None);
@@ -139,8 +185,7 @@ impl AddressSpace {
                 State::Absent(_) => return Ok(None),
                 State::Moving => cell.wait(seen),
                 State::Ready(slot) => {
-                    if cell.swap(seen, State::Moving) {
-                        cell.set(self.absent());
+                    if cell.change(seen, self.absent()) {
                         return Ok(Some(slot));
                     }
                 }
@@ -160,17 +205,7 @@ impl AddressSpace {
     }
 
     fn absent(&self) -> State {
-        State::Absent(self.changes.fetch_add(1, Ordering::Relaxed) & 0xFFFF)
-    }
-
-    /// Gives the memory of a free slot back to the system; writing to the slot takes it again.
-    pub fn release(&self, slot: u32) {
-        self.pages.release(slot);
-    }
-
-    /// Gives the memory of all slots back, for good.
-    pub fn release_all(&self) {
-        self.pages.release_all();
+        State::Absent(self.absences.fetch_add(1, Ordering::Relaxed) % ABSENCES)
     }
 
     /// Whether the chunk can be read without a fault.
@@ -212,22 +247,24 @@ impl AddressSpace {
         self.closed.store(true, Ordering::SeqCst);
         for cell in &self.cells {
             if let seen @ State::Absent(_) = cell.get() {
-                cell.set(match self.absent() {
-                    same if same == seen => self.absent(),
-                    other => other,
-                });
+                // Where something came between, that has woken the sleepers.
+                cell.change(seen, self.absent());
             }
         }
     }
 
-    /// Serves a fault at `offset` in this space, in the faulting thread, inside the signal handler: atomics and
-    /// system calls only. False where the fault is not one that loading can cure.
-    pub(super) fn serve_fault(&self, offset: u64, write: bool) -> Result<(), Incurable> {
+    /// Serves a fault at `address`, in the faulting thread, inside the signal handler: atomics and system calls
+    /// only. After Ok the instruction is to run again; it may fault again.
+    pub(super) fn serve_fault(&self, address: usize, write: bool) -> Result<(), Incurable> {
         // A child of fork has the numbers but neither the pages nor the pager.
         if std::process::id() != self.owner {
             return Err(Incurable::Forked);
         }
-        let chunk = (offset / self.chunk_bytes as u64) as u32;
+        let Some(offset) = address.checked_sub(self.pages.base()) else {
+            return Err(Incurable::Foreign);
+        };
+        let chunk = (offset / self.chunk_bytes) as u32;
+        let offset = offset as u64;
         let Some(cell) = self.cell(chunk) else {
             return Err(Incurable::Foreign);
         };
@@ -236,7 +273,7 @@ impl AddressSpace {
         loop {
             let seen = cell.get();
             match seen {
-                State::Published(_) if write => return Err(Incurable::Written),
+                State::Published(_) if write || self.is_stuck() => return Err(Incurable::Written),
                 State::Published(_) => return Ok(()),
                 State::Moving => cell.wait(seen),
                 State::Ready(_) => match self.publish(chunk) {
@@ -261,10 +298,18 @@ impl AddressSpace {
         }
     }
 
+    fn is_stuck(&self) -> bool {
+        self.late.fetch_add(1, Ordering::Relaxed) >= LATE
+    }
+
     fn report(&self, event: Event) {
         while self.events.push(event).is_err() {
+            // Nobody takes events any more.
+            if self.closed.load(Ordering::SeqCst) {
+                return;
+            }
             self.doorbell.ring();
-            std::thread::yield_now();
+            yield_now();
         }
         self.doorbell.ring();
     }

@@ -6,15 +6,16 @@
 //!     ^                        │                                │
 //!     └──────── take ──────────┴──────────── Moving <───────────┘  withdraw (pager)
 //! ```
-//! Only who won the swap to `Moving` touches the page tables. The upper bits hold the slot, or for an absent
-//! chunk a count that goes up whenever something about it changed, so that a sleeper never misses it.
+//! Only who won the swap to `Moving` touches the page tables, and only they may end it with `set`; every other
+//! change is a swap. The upper bits hold the slot, or for an absent chunk a number that no earlier absence had, so
+//! that a sleeper never takes a new absence for the one it fell asleep on.
 
-use crate::futex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::futex;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Not in the pool. Carries a change count.
+    /// Not in the pool. Which absence of the space this is: see [`ABSENCES`].
     Absent(u32),
     /// Complete in this slot, not visible.
     Ready(u32),
@@ -23,6 +24,9 @@ pub enum State {
     /// Visible at its address; its pages belong to this slot.
     Published(u32),
 }
+
+/// Absences are numbered below this, then again from 0: a sleeper would have to miss a thousand million of them.
+pub const ABSENCES: u32 = 1 << 30;
 
 const ABSENT: u32 = 0;
 const READY: u32 = 1;
@@ -58,11 +62,20 @@ impl Cell {
         State::of(self.0.load(Ordering::Acquire))
     }
 
-    /// From `from` to `to` if nothing came between; true where it did.
+    /// From `from` to `to`; false where something came between. Sleepers go on sleeping: see [`Cell::change`].
     pub fn swap(&self, from: State, to: State) -> bool {
         self.0
             .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// Like [`Cell::swap`], and wakes those who wait for the chunk.
+    pub fn change(&self, from: State, to: State) -> bool {
+        let changed = self.swap(from, to);
+        if changed {
+            futex::wake_all(&self.0);
+        }
+        changed
     }
 
     /// Ends a move that this thread began, and wakes those who wait for the chunk.

@@ -1,0 +1,282 @@
+//! The protocol of [`AddressSpace`](super::space::AddressSpace) under shuttle: its own code over pages that check
+//! what is done to them, with a reader's touch as a look at what lies at the address and a fault where nothing does.
+//! Shuttle takes every atomic for sequentially consistent, so orderings are not checked here.
+
+use super::pages::MovePages;
+use super::space::{AddressSpace, Event, Incurable};
+use crate::MemoryError;
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use shuttle::sync::Arc;
+use shuttle::thread;
+use std::collections::VecDeque;
+
+const CHUNK: usize = 16;
+const BASE: usize = 1024;
+const NOTHING: u32 = u32::MAX;
+
+/// Contents are numbers; a slot or address without pages holds [`NOTHING`].
+struct Pages {
+    slots: Vec<AtomicU32>,
+    addresses: Vec<AtomicU32>,
+    moving: Vec<AtomicBool>,
+    /// How many more moves are refused.
+    refusals: AtomicU32,
+}
+
+impl Pages {
+    fn new(chunks: usize, slots: usize) -> Self {
+        let words = |count| (0..count).map(|_| AtomicU32::new(NOTHING)).collect();
+        Self {
+            slots: (0..slots).map(|_| AtomicU32::new(0)).collect(),
+            addresses: words(chunks),
+            moving: (0..chunks).map(|_| AtomicBool::new(false)).collect(),
+            refusals: AtomicU32::new(0),
+        }
+    }
+
+    fn fill(&self, slot: u32, value: u32) {
+        let before = self.slots[slot as usize].swap(value, Ordering::SeqCst);
+        assert_ne!(
+            before, NOTHING,
+            "a slot is filled while a chunk has its pages"
+        );
+    }
+
+    fn take(&self, from: &AtomicU32, to: &AtomicU32) {
+        let value = from.swap(NOTHING, Ordering::SeqCst);
+        assert_ne!(value, NOTHING, "moved from where no pages are");
+        thread::yield_now();
+        assert_eq!(
+            to.swap(value, Ordering::SeqCst),
+            NOTHING,
+            "moved over pages"
+        );
+    }
+
+    fn exclusively(&self, chunk: u32, act: impl FnOnce()) -> Result<(), MemoryError> {
+        let moving = &self.moving[chunk as usize];
+        assert!(
+            !moving.swap(true, Ordering::SeqCst),
+            "two moves of one chunk at once"
+        );
+        let refused = self
+            .refusals
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok();
+        if !refused {
+            act();
+        }
+        moving.store(false, Ordering::SeqCst);
+        if refused {
+            return Err(super::mapping::last_error("moving a chunk's pages", CHUNK));
+        }
+        Ok(())
+    }
+}
+
+impl MovePages for Pages {
+    fn base(&self) -> usize {
+        BASE
+    }
+
+    fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        self.exclusively(chunk, || {
+            self.take(&self.slots[slot as usize], &self.addresses[chunk as usize]);
+        })
+    }
+
+    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        self.exclusively(chunk, || {
+            self.take(&self.addresses[chunk as usize], &self.slots[slot as usize]);
+        })
+    }
+}
+
+type Space = Arc<AddressSpace<Pages>>;
+
+fn space(chunks: u32, slots: u32) -> Space {
+    let pages = Pages::new(chunks as usize, slots as usize);
+    Arc::new(AddressSpace::over(pages, chunks, slots, CHUNK))
+}
+
+fn content(chunk: u32) -> u32 {
+    chunk + 100
+}
+
+/// A load instruction at the chunk's address, with the fault handler behind it.
+fn touch(space: &Space, chunk: u32) -> Result<(), Incurable> {
+    loop {
+        match space.pages().addresses[chunk as usize].load(Ordering::SeqCst) {
+            NOTHING => space.serve_fault(BASE + chunk as usize * CHUNK + 3, false)?,
+            seen => {
+                assert_eq!(seen, content(chunk), "read another chunk's bytes");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Serves until told to stop, oldest out first. Where `hasty`, the first chunk is taken away as soon as it is there.
+fn page(space: &Space, slots: u32, mut hasty: bool, stop: &AtomicBool) {
+    let mut free: Vec<u32> = (0..slots).collect();
+    let mut resident = VecDeque::new();
+    loop {
+        let rings = space.rings();
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        while let Some(event) = space.take_event() {
+            let Event::Missing { offset, .. } = event else {
+                continue;
+            };
+            let chunk = (offset / CHUNK as u64) as u32;
+            if resident.contains(&chunk) {
+                continue;
+            }
+            let slot = free.pop().unwrap_or_else(|| {
+                let oldest = resident.pop_front().unwrap();
+                space.withdraw(oldest).unwrap().unwrap()
+            });
+            space.pages().fill(slot, content(chunk));
+            space.mark_ready(chunk, slot);
+            if std::mem::take(&mut hasty) {
+                assert_eq!(space.withdraw(chunk).unwrap(), Some(slot));
+                free.push(slot);
+            } else {
+                resident.push_back(chunk);
+            }
+        }
+        space.wait(rings, None);
+    }
+}
+
+/// Random schedules only: under an unfair one a pager may take a chunk away before its reader has read, for ever.
+/// That is the engine's to prevent.
+fn check(scenario: impl Fn() + Send + Sync + 'static) {
+    shuttle::check_random(scenario, 1000);
+}
+
+/// Readers of more chunks than there are slots, someone who publishes ahead, and a pager that takes chunks away
+/// again: every byte is right, and nobody sleeps for ever (shuttle ends with "deadlock" where one does).
+fn readers_and_pager(chunks: u32, slots: u32, hasty: bool) {
+    let space = space(chunks, slots);
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|reader| {
+            let space = space.clone();
+            thread::spawn(move || {
+                for step in 0..3 {
+                    touch(&space, (reader + step) % chunks).unwrap();
+                }
+            })
+        })
+        .collect();
+    let ahead = {
+        let space = space.clone();
+        thread::spawn(move || {
+            for chunk in 0..chunks {
+                space.publish(chunk).unwrap();
+            }
+        })
+    };
+    let pager = {
+        let (space, stop) = (space.clone(), stop.clone());
+        thread::spawn(move || page(&space, slots, hasty, &stop))
+    };
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    ahead.join().unwrap();
+    stop.store(true, Ordering::SeqCst);
+    space.ring();
+    pager.join().unwrap();
+}
+
+#[test]
+fn readers_read_their_chunk_and_no_other() {
+    check(|| readers_and_pager(3, 2, false));
+    check(|| readers_and_pager(2, 1, false));
+}
+
+/// A sleeper must not take the absence after a load for the one it fell asleep on.
+#[test]
+fn a_chunk_that_comes_and_goes_is_asked_for_again() {
+    check(|| readers_and_pager(2, 1, true));
+}
+
+/// Closing wakes sleepers, those who wait for room in the queue of events (no pager takes any here), and does not
+/// lose a chunk that a read completes meanwhile.
+#[test]
+fn closing_wakes_everyone() {
+    check(|| {
+        let space = space(4, 2);
+        let readers: Vec<_> = (0..4)
+            .map(|chunk| {
+                let space = space.clone();
+                thread::spawn(move || {
+                    let end = touch(&space, chunk);
+                    assert!(chunk == 0 || end == Err(Incurable::Closed), "{end:?}");
+                })
+            })
+            .collect();
+        let source = {
+            let space = space.clone();
+            thread::spawn(move || {
+                space.pages().fill(1, content(0));
+                space.mark_ready(0, 1);
+            })
+        };
+        space.close();
+        source.join().unwrap();
+        for reader in readers {
+            reader.join().unwrap();
+        }
+        assert_eq!(space.withdraw(0).unwrap(), Some(1));
+        space.pages().fill(1, 0);
+    });
+}
+
+/// Where the kernel refuses, the chunk is as it was, for whoever comes next.
+#[test]
+fn a_refused_move_changes_nothing() {
+    check(|| {
+        let space = space(1, 1);
+        space.pages().fill(0, content(0));
+        space.mark_ready(0, 0);
+        space.pages().refusals.store(1, Ordering::SeqCst);
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let space = space.clone();
+                thread::spawn(move || touch(&space, 0))
+            })
+            .collect();
+        let ends: Vec<_> = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .collect();
+        let refused = ends
+            .iter()
+            .filter(|&&end| end == Err(Incurable::Mapping))
+            .count();
+        assert_eq!(refused, 1, "{ends:?}");
+        space.pages().refusals.store(1, Ordering::SeqCst);
+        assert!(space.withdraw(0).is_err());
+        assert_eq!(touch(&space, 0), Ok(()));
+        assert_eq!(space.withdraw(0).unwrap(), Some(0));
+    });
+}
+
+/// Where a machine doesn't tell writes from reads, writing ends all the same.
+#[test]
+fn a_fault_that_loading_does_not_cure_ends() {
+    check(|| {
+        let space = space(1, 1);
+        space.pages().fill(0, content(0));
+        space.mark_ready(0, 0);
+        assert_eq!(touch(&space, 0), Ok(()));
+        let end = (0..1000).find_map(|_| space.serve_fault(BASE, false).err());
+        assert_eq!(end, Some(Incurable::Written));
+    });
+}
