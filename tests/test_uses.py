@@ -205,11 +205,12 @@ def during_passes(model, inputs, expected, task):
         while not over.is_set() or not count:
             task()
             count += 1
+            over.wait(0.02)  # for the interpreter's lock: passes need it several times per operator
 
     def passes():
         try:
             with torch.inference_mode():
-                for _ in range(6):
+                for _ in range(3):
                     assert_equal(model(**inputs), expected)
         finally:
             over.set()

@@ -357,14 +357,8 @@ impl Engine {
                     awaited: true,
                 },
             ),
-            Residence::Ready { slot, .. } => self.pool.set(
-                chunk,
-                Residence::Ready {
-                    slot,
-                    awaited: true,
-                },
-            ),
-            Residence::Touched { .. } => {}
+            // It came while the news was on its way: the thread has gone on, or is about to.
+            Residence::Ready { .. } | Residence::Touched { .. } => {}
         }
         let caller = self.attribute(caller, chunk);
         let again = self
@@ -766,7 +760,12 @@ impl Engine {
                 return Some(entry.0);
             }
         }
-        None
+        // Whoever waited for these may have gone on without them; nothing else will happen by itself.
+        let stuck = self.in_flight == 0;
+        let mut ready = self.pool.occupants();
+        stuck
+            .then(|| ready.find(|&chunk| matches!(self.pool.get(chunk), Residence::Ready { .. })))
+            .flatten()
     }
 
     fn withdraw(&mut self, chunk: Chunk, actions: &mut Vec<Action>) {
