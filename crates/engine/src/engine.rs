@@ -1,80 +1,15 @@
 //! The state machine: events in, actions out.
 
+use crate::action::Action;
 use crate::bits::ChunkSet;
 use crate::cursor::Cursor;
+use crate::marker::Marker;
 use crate::plan::Plan;
 use crate::pool::{Pool, Residence};
 use crate::trace::{Evidence, Trace};
 use crate::{Caller, Chunk, Slot};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-
-/// A point of a program: a block begins or ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Marker(u32);
-
-impl Marker {
-    /// Before anything was seen.
-    pub const OUTSIDE: Marker = Marker(0);
-
-    /// Block `block` begins.
-    pub fn enter(block: u32) -> Self {
-        Marker(block.saturating_add(1) << 1)
-    }
-
-    /// Block `block` has ended.
-    pub fn leave(block: u32) -> Self {
-        Marker(block.saturating_add(1) << 1 | 1)
-    }
-
-    /// As one number, for a [`note`](Self::from_number).
-    pub fn number(self) -> u32 {
-        self.0
-    }
-
-    /// The marker with this number.
-    pub fn from_number(number: u32) -> Self {
-        Marker(number)
-    }
-
-    /// The block that begins here, if one does.
-    pub fn entered(self) -> Option<u32> {
-        (self.0 > 1 && !self.is_leave()).then(|| (self.0 >> 1) - 1)
-    }
-
-    /// The beginning of the block after this one, in the order of their numbers.
-    fn following(self) -> Self {
-        Marker((self.0 | 1) + 1)
-    }
-
-    fn is_leave(self) -> bool {
-        self.0 & 1 == 1
-    }
-}
-
-/// What the pager is to do, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Read the chunk into the slot; answer with [`Engine::loaded`] or [`Engine::failed`].
-    Read {
-        /// The chunk.
-        chunk: Chunk,
-        /// Where to.
-        slot: Slot,
-    },
-    /// Make the chunk absent; its slot is free, and may be named by a later action.
-    Withdraw {
-        /// The chunk.
-        chunk: Chunk,
-        /// Where it was.
-        slot: Slot,
-    },
-    /// Give the memory of this free slot back to the system.
-    Release {
-        /// The slot.
-        slot: Slot,
-    },
-}
 
 /// What the engine must know of a model's chunks.
 #[derive(Debug, Clone, Default)]
@@ -125,45 +60,45 @@ pub fn least_slots(threads: usize) -> usize {
 /// The policy for one model.
 #[derive(Debug)]
 pub struct Engine {
-    count: usize,
-    used: Vec<Chunk>,
-    sparse: ChunkSet,
-    rows: ChunkSet,
-    limit: usize,
-    threads: usize,
-    pool: Pool,
-    trace: Trace,
-    plan: Plan,
-    planned: Option<(u64, usize, bool, usize)>,
-    cursors: HashMap<Caller, Cursor>,
-    clock: u64,
-    in_flight: usize,
+    pub(crate) count: usize,
+    pub(crate) used: Vec<Chunk>,
+    pub(crate) sparse: ChunkSet,
+    pub(crate) rows: ChunkSet,
+    pub(crate) limit: usize,
+    pub(crate) threads: usize,
+    pub(crate) pool: Pool,
+    pub(crate) trace: Trace,
+    pub(crate) plan: Plan,
+    pub(crate) planned: Option<(u64, usize, bool, usize)>,
+    pub(crate) cursors: HashMap<Caller, Cursor>,
+    pub(crate) clock: u64,
+    pub(crate) in_flight: usize,
     /// Chunks that threads wait for and that have no slot yet.
-    demands: VecDeque<Chunk>,
+    pub(crate) demands: VecDeque<Chunk>,
     /// Chunks that will be used because their neighbours are.
-    wishes: VecDeque<Chunk>,
+    pub(crate) wishes: VecDeque<Chunk>,
     /// What blocks are guessed to use.
-    guesses: HashMap<Marker, Vec<Chunk>>,
+    pub(crate) guesses: HashMap<Marker, Vec<Chunk>>,
     /// Chunks that came as wishes since the last marker.
-    wished: ChunkSet,
-    wished_order: Vec<Chunk>,
+    pub(crate) wished: ChunkSet,
+    pub(crate) wished_order: Vec<Chunk>,
     /// Chunks whose last read failed: read again when a thread needs them, not ahead of need.
-    failing: ChunkSet,
+    pub(crate) failing: ChunkSet,
     /// Slots whose memory is still held though the budget shrank.
-    stale_slots: Vec<Slot>,
+    pub(crate) stale_slots: Vec<Slot>,
     /// When each chunk was last visible without its touch being seen.
-    visible_until: Vec<u64>,
+    pub(crate) visible_until: Vec<u64>,
     /// Most recent touches that stay, so that operators which come back to a chunk find it.
-    guard: usize,
+    pub(crate) guard: usize,
     /// Chunks that were needed again after they had left, in the same traversal: they are used twice a pass.
-    returning: ChunkSet,
-    returning_count: usize,
+    pub(crate) returning: ChunkSet,
+    pub(crate) returning_count: usize,
     /// Passes since a chunk last left too early.
-    calm_passes: u32,
+    pub(crate) calm_passes: u32,
     /// Touched chunks passed over in the queue of `pool.recent` because the plan keeps them, or they are sparse.
-    kept: VecDeque<(Chunk, u64)>,
-    doubtful: VecDeque<(Chunk, u64)>,
-    counters: Counters,
+    pub(crate) kept: VecDeque<(Chunk, u64)>,
+    pub(crate) doubtful: VecDeque<(Chunk, u64)>,
+    pub(crate) counters: Counters,
 }
 
 impl Engine {
@@ -502,7 +437,7 @@ impl Engine {
         DEPTH.min((self.limit / 4).max(1))
     }
 
-    fn guard(&self) -> usize {
+    pub(crate) fn guard(&self) -> usize {
         self.guard.max(self.threads + 2).min(self.limit / 2)
     }
 
@@ -591,7 +526,7 @@ impl Engine {
     }
 
     /// The next chunks in order of use: as many as the window may hold, those that stay not counted.
-    fn ahead(&self) -> Vec<Chunk> {
+    pub(crate) fn ahead(&self) -> Vec<Chunk> {
         let window = self.window();
         let mut ahead = Vec::new();
         let mut seen = ChunkSet::new(self.count);
@@ -646,164 +581,5 @@ impl Engine {
         self.counters.reads += 1;
         actions.push(Action::Read { chunk, slot });
         true
-    }
-
-    /// Frees one slot: of the chunk whose next use is furthest away, as far as that is known.
-    fn make_room(
-        &mut self,
-        urgent: bool,
-        soon: Option<&ChunkSet>,
-        actions: &mut Vec<Action>,
-    ) -> bool {
-        let guard = self.guard();
-        let victim = self
-            .oldest_passed(guard, soon)
-            .or_else(|| self.oldest_doubtful(guard, soon))
-            .or_else(|| soon.and_then(|soon| self.read_in_vain(soon)))
-            .or_else(|| urgent.then(|| self.least_urgent()).flatten());
-        match victim {
-            Some(chunk) => {
-                self.withdraw(chunk, actions);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The chunk touched longest ago that the plan doesn't keep: its next use is a whole pass away.
-    fn oldest_passed(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
-        let mut skipped = Vec::new();
-        let mut found = None;
-        while self.pool.recent.len() > guard {
-            let Some(entry) = self.pool.recent.pop_front() else {
-                break;
-            };
-            if !self.pool.is_current(entry) {
-                continue;
-            }
-            if self.plan.keeps(entry.0) {
-                self.kept.push_back(entry);
-            } else if self.sparse.contains(entry.0) {
-                self.doubtful.push_back(entry);
-            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
-                skipped.push(entry);
-            } else {
-                found = Some(entry.0);
-                break;
-            }
-        }
-        for entry in skipped.into_iter().rev() {
-            self.pool.recent.push_front(entry);
-        }
-        found
-    }
-
-    /// The sparse chunk (a row, an expert) touched longest ago.
-    fn oldest_doubtful(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
-        let mut index = 0;
-        while self.doubtful.len() + self.pool.recent.len() > guard {
-            let &entry = self.doubtful.get(index)?;
-            if !self.pool.is_current(entry) {
-                self.doubtful.remove(index);
-            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
-                index += 1;
-            } else {
-                self.doubtful.remove(index);
-                return Some(entry.0);
-            }
-        }
-        None
-    }
-
-    /// A chunk that was read ahead and is not coming up any more.
-    fn read_in_vain(&self, soon: &ChunkSet) -> Option<Chunk> {
-        self.pool.occupants().find(|&chunk| {
-            matches!(
-                self.pool.get(chunk),
-                Residence::Ready { awaited: false, .. }
-            ) && !soon.contains(chunk)
-                && !self.wished.contains(chunk)
-        })
-    }
-
-    /// For a thread that waits: something read ahead that nobody waits for, else the kept chunk touched longest ago.
-    fn least_urgent(&mut self) -> Option<Chunk> {
-        let ahead = self.ahead();
-        let rank = |chunk: Chunk| {
-            let mut coming = ahead.iter().chain(&self.wished_order);
-            coming
-                .position(|&other| other == chunk)
-                .unwrap_or(usize::MAX)
-        };
-        let untouched = self
-            .pool
-            .occupants()
-            .filter(|&chunk| {
-                matches!(
-                    self.pool.get(chunk),
-                    Residence::Ready { awaited: false, .. }
-                )
-            })
-            .max_by_key(|&chunk| rank(chunk));
-        if untouched.is_some() {
-            return untouched;
-        }
-        while let Some(entry) = self.kept.pop_front() {
-            if self.pool.is_current(entry) {
-                return Some(entry.0);
-            }
-        }
-        // Each thread may still stand in the chunk that it touched last.
-        while self.pool.recent.len() > self.threads.min(self.limit / 4) {
-            let entry = self.pool.recent.pop_front()?;
-            if self.pool.is_current(entry) {
-                return Some(entry.0);
-            }
-        }
-        // Whoever waited for these may have gone on without them; nothing else will happen by itself.
-        let stuck = self.in_flight == 0;
-        let mut ready = self.pool.occupants();
-        stuck
-            .then(|| ready.find(|&chunk| matches!(self.pool.get(chunk), Residence::Ready { .. })))
-            .flatten()
-    }
-
-    fn withdraw(&mut self, chunk: Chunk, actions: &mut Vec<Action>) {
-        match self.pool.get(chunk) {
-            Residence::Touched { .. } => {
-                if let Some(until) = self.visible_until.get_mut(chunk as usize) {
-                    *until = self.clock;
-                }
-            }
-            _ => self.counters.wasted += 1,
-        }
-        if let Some(slot) = self.pool.unseat(chunk) {
-            self.counters.withdrawn += 1;
-            actions.push(Action::Withdraw { chunk, slot });
-        }
-    }
-
-    /// After a smaller budget: leave until it holds. Reads under way end first.
-    fn shrink(&mut self, actions: &mut Vec<Action>) {
-        while self.pool.used() > self.limit {
-            let before = actions.len();
-            if !self.make_room(true, None, actions) {
-                break;
-            }
-            let freed: Vec<Slot> = actions
-                .iter()
-                .skip(before)
-                .filter_map(|action| match action {
-                    Action::Withdraw { slot, .. } => Some(*slot),
-                    _ => None,
-                })
-                .collect();
-            self.stale_slots.extend(freed);
-        }
-        for slot in self.stale_slots.drain(..) {
-            if self.pool.is_free(slot) {
-                actions.push(Action::Release { slot });
-            }
-        }
     }
 }

@@ -8,14 +8,19 @@
 //! evenly scattered set of chunks for good ([`plan`]), and streams all others through a small window.
 #![forbid(unsafe_code)]
 
+mod action;
 mod bits;
 mod cursor;
 mod engine;
+mod evict;
+mod marker;
 mod plan;
 mod pool;
 mod trace;
 
-pub use engine::{Action, Chunks, Counters, Engine, Marker, least_slots};
+pub use action::Action;
+pub use engine::{Chunks, Counters, Engine, least_slots};
+pub use marker::Marker;
 pub use plan::Plan;
 pub use pool::Residence;
 

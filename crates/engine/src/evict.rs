@@ -1,0 +1,168 @@
+//! Who leaves when a slot is needed.
+
+use crate::action::Action;
+use crate::bits::ChunkSet;
+use crate::engine::Engine;
+use crate::pool::Residence;
+use crate::{Chunk, Slot};
+
+impl Engine {
+    /// Frees one slot: of the chunk whose next use is furthest away, as far as that is known.
+    pub(crate) fn make_room(
+        &mut self,
+        urgent: bool,
+        soon: Option<&ChunkSet>,
+        actions: &mut Vec<Action>,
+    ) -> bool {
+        let guard = self.guard();
+        let victim = self
+            .oldest_passed(guard, soon)
+            .or_else(|| self.oldest_doubtful(guard, soon))
+            .or_else(|| soon.and_then(|soon| self.read_in_vain(soon)))
+            .or_else(|| urgent.then(|| self.least_urgent()).flatten());
+        match victim {
+            Some(chunk) => {
+                self.withdraw(chunk, actions);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The chunk touched longest ago that the plan doesn't keep: its next use is a whole pass away.
+    fn oldest_passed(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
+        let mut skipped = Vec::new();
+        let mut found = None;
+        while self.pool.recent.len() > guard {
+            let Some(entry) = self.pool.recent.pop_front() else {
+                break;
+            };
+            if !self.pool.is_current(entry) {
+                continue;
+            }
+            if self.plan.keeps(entry.0) {
+                self.kept.push_back(entry);
+            } else if self.sparse.contains(entry.0) {
+                self.doubtful.push_back(entry);
+            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
+                skipped.push(entry);
+            } else {
+                found = Some(entry.0);
+                break;
+            }
+        }
+        for entry in skipped.into_iter().rev() {
+            self.pool.recent.push_front(entry);
+        }
+        found
+    }
+
+    /// The sparse chunk (a row, an expert) touched longest ago.
+    fn oldest_doubtful(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
+        let mut index = 0;
+        while self.doubtful.len() + self.pool.recent.len() > guard {
+            let &entry = self.doubtful.get(index)?;
+            if !self.pool.is_current(entry) {
+                self.doubtful.remove(index);
+            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
+                index += 1;
+            } else {
+                self.doubtful.remove(index);
+                return Some(entry.0);
+            }
+        }
+        None
+    }
+
+    /// A chunk that was read ahead and is not coming up any more.
+    fn read_in_vain(&self, soon: &ChunkSet) -> Option<Chunk> {
+        self.pool.occupants().find(|&chunk| {
+            matches!(
+                self.pool.get(chunk),
+                Residence::Ready { awaited: false, .. }
+            ) && !soon.contains(chunk)
+                && !self.wished.contains(chunk)
+        })
+    }
+
+    /// For a thread that waits: something read ahead that nobody waits for, else the kept chunk touched longest ago.
+    fn least_urgent(&mut self) -> Option<Chunk> {
+        let ahead = self.ahead();
+        let rank = |chunk: Chunk| {
+            let mut coming = ahead.iter().chain(&self.wished_order);
+            coming
+                .position(|&other| other == chunk)
+                .unwrap_or(usize::MAX)
+        };
+        let untouched = self
+            .pool
+            .occupants()
+            .filter(|&chunk| {
+                matches!(
+                    self.pool.get(chunk),
+                    Residence::Ready { awaited: false, .. }
+                )
+            })
+            .max_by_key(|&chunk| rank(chunk));
+        if untouched.is_some() {
+            return untouched;
+        }
+        while let Some(entry) = self.kept.pop_front() {
+            if self.pool.is_current(entry) {
+                return Some(entry.0);
+            }
+        }
+        // Each thread may still stand in the chunk that it touched last.
+        while self.pool.recent.len() > self.threads.min(self.limit / 4) {
+            let entry = self.pool.recent.pop_front()?;
+            if self.pool.is_current(entry) {
+                return Some(entry.0);
+            }
+        }
+        // Whoever waited for these may have gone on without them; nothing else will happen by itself.
+        let stuck = self.in_flight == 0;
+        let mut ready = self.pool.occupants();
+        stuck
+            .then(|| ready.find(|&chunk| matches!(self.pool.get(chunk), Residence::Ready { .. })))
+            .flatten()
+    }
+
+    pub(crate) fn withdraw(&mut self, chunk: Chunk, actions: &mut Vec<Action>) {
+        match self.pool.get(chunk) {
+            Residence::Touched { .. } => {
+                if let Some(until) = self.visible_until.get_mut(chunk as usize) {
+                    *until = self.clock;
+                }
+            }
+            _ => self.counters.wasted += 1,
+        }
+        if let Some(slot) = self.pool.unseat(chunk) {
+            self.counters.withdrawn += 1;
+            actions.push(Action::Withdraw { chunk, slot });
+        }
+    }
+
+    /// After a smaller budget: leave until it holds. Reads under way end first.
+    pub(crate) fn shrink(&mut self, actions: &mut Vec<Action>) {
+        while self.pool.used() > self.limit {
+            let before = actions.len();
+            if !self.make_room(true, None, actions) {
+                break;
+            }
+            let freed: Vec<Slot> = actions
+                .iter()
+                .skip(before)
+                .filter_map(|action| match action {
+                    Action::Withdraw { slot, .. } => Some(*slot),
+                    _ => None,
+                })
+                .collect();
+            self.stale_slots.extend(freed);
+        }
+        for slot in self.stale_slots.drain(..) {
+            if self.pool.is_free(slot) {
+                actions.push(Action::Release { slot });
+            }
+        }
+    }
+}
