@@ -15,15 +15,15 @@ use weightstream_memory::{AddressSpace, Backend, Registration};
 
 const PAGE: usize = 1 << 16;
 
-/// All mappings that this process may have, less `spare`; given back when dropped.
-struct Exhausted(Vec<usize>);
+/// Mappings taken so that the process has none left.
+#[derive(Default)]
+struct Taken(Vec<usize>);
 
-impl Exhausted {
-    fn leaving(spare: usize) -> Self {
-        let mut taken = Vec::new();
-        // Every other protection differs, so that the kernel can't merge them.
-        for count in 0.. {
-            let protection = [libc::PROT_READ, libc::PROT_NONE][count % 2];
+impl Taken {
+    fn leave(&mut self, spare: usize) {
+        loop {
+            // Every other protection differs, so that the kernel can't merge them.
+            let protection = [libc::PROT_READ, libc::PROT_NONE][self.0.len() % 2];
             let at = unsafe {
                 libc::mmap(
                     std::ptr::null_mut(),
@@ -37,26 +37,18 @@ impl Exhausted {
             if at == libc::MAP_FAILED {
                 break;
             }
-            taken.push(at as usize);
-            assert!(count < 1_000_000, "no limit on mappings here");
+            self.0.push(at as usize);
+            assert!(self.0.len() < 1_000_000, "no limit on mappings here");
         }
-        let mut exhausted = Self(taken);
-        exhausted.give_back(spare);
-        exhausted
+        self.give_back(spare);
     }
 
     fn give_back(&mut self, count: usize) {
-        for _ in 0..count.min(self.0.len()) {
-            // The last ones: the neighbours below keep their places.
+        for _ in 0..count {
+            // The last ones: the others keep their places.
             let at = self.0.pop().unwrap();
             unsafe { libc::munmap(at as *mut libc::c_void, PAGE) };
         }
-    }
-}
-
-impl Drop for Exhausted {
-    fn drop(&mut self) {
-        self.give_back(usize::MAX);
     }
 }
 
@@ -79,7 +71,7 @@ fn a_touch_ends_with_a_message() {
     for backend in [Backend::Move, Backend::Share] {
         let (end, words) = run(|| {
             let registration = space(backend);
-            let _exhausted = Exhausted::leaving(0);
+            Taken::default().leave(0);
             byte(registration.space(), 1);
         });
         assert_eq!(end, End::Signal(libc::SIGSEGV));
@@ -93,14 +85,15 @@ fn a_refused_publish_or_withdraw_changes_nothing() {
     for backend in [Backend::Move, Backend::Share] {
         let (end, words) = run(|| {
             let (mut refused, mut published, mut withdrawn) = ([0; 2], 0, 0);
-            for spare in 0..10 {
+            let mut taken = Taken::default();
+            for spare in 0..14 {
                 let registration = space(backend);
                 let space = registration.space();
-                let exhausted = Exhausted::leaving(spare);
+                taken.leave(spare);
                 let done = space.publish(1).is_ok();
                 published += usize::from(done);
                 refused[0] += usize::from(!done);
-                drop(exhausted);
+                taken.give_back(100);
                 // The slot of a chunk that was not published can still be written.
                 if !done {
                     assert_eq!(space.withdraw(1).unwrap(), Some(3));
@@ -109,7 +102,7 @@ fn a_refused_publish_or_withdraw_changes_nothing() {
                 }
                 assert_eq!((byte(space, 1), byte(space, 3)), (1, 3));
 
-                let exhausted = Exhausted::leaving(spare);
+                taken.leave(spare);
                 let done = space.withdraw(1).is_ok();
                 withdrawn += usize::from(done);
                 refused[1] += usize::from(!done);
@@ -118,7 +111,7 @@ fn a_refused_publish_or_withdraw_changes_nothing() {
                 if !done {
                     assert_eq!(byte(space, 1), 1);
                 }
-                drop(exhausted);
+                taken.give_back(100);
                 if !done {
                     assert_eq!(space.withdraw(1).unwrap(), Some(3));
                 }

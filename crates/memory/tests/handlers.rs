@@ -136,7 +136,8 @@ fn a_handler_after_ours_that_raises_again_ends_the_process() {
         install_raising();
         read(FOREIGN);
     });
-    assert_eq!((end, &words[..]), (End::Signal(libc::SIGSEGV), "a fault\n"));
+    assert_eq!(end, End::Signal(libc::SIGSEGV));
+    assert_eq!(words.matches("a fault").count(), 1, "{words}");
     // Ours back in front: it hands the fault on and gets it back.
     let (end, words) = run(|| {
         install(libc::SIG_DFL, 0);
@@ -145,7 +146,8 @@ fn a_handler_after_ours_that_raises_again_ends_the_process() {
         ensure_fault_handler();
         read(FOREIGN);
     });
-    assert_eq!((end, &words[..]), (End::Signal(libc::SIGSEGV), "a fault\n"));
+    assert_eq!(end, End::Signal(libc::SIGSEGV));
+    assert_eq!(words.matches("a fault").count(), 1, "{words}");
 }
 
 #[test]
@@ -180,7 +182,8 @@ fn a_library_that_comes_back_each_time_is_called_once() {
         }
         read(FOREIGN);
     });
-    assert_eq!((end, &words[..]), (End::Signal(libc::SIGSEGV), "called\n"));
+    assert_eq!(end, End::Signal(libc::SIGSEGV));
+    assert_eq!(words.matches("called").count(), 1, "{words}");
 }
 
 #[test]
