@@ -7,13 +7,15 @@
     clippy::undocumented_unsafe_blocks
 )]
 
+mod child;
+
+use child::{CHUNK, End, run};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 use weightstream_memory::{AddressSpace, Backend, Event, Registration};
 
-const CHUNK: usize = 2 << 20;
 const BACKENDS: [Backend; 2] = [Backend::Move, Backend::Share];
 
 fn space(chunks: u32, slots: u32, backend: Backend) -> (Arc<AddressSpace>, Registration) {
@@ -27,7 +29,7 @@ fn fill(space: &AddressSpace, slot: u32, value: u8) {
 }
 
 fn read(space: &AddressSpace, offset: usize) -> u8 {
-    unsafe { ((space.base() + offset) as *const u8).read_volatile() }
+    child::read(space.base() + offset)
 }
 
 #[test]
@@ -115,57 +117,87 @@ fn readers_never_see_anything_but_the_chunk() {
     }
 }
 
-/// Runs `act` in a forked child and returns the signal that ended it (0 = it ended by itself).
-fn signal_of_child(act: impl FnOnce()) -> i32 {
-    unsafe {
-        let child = libc::fork();
-        if child == 0 {
-            act();
-            libc::_exit(0);
-        }
-        let mut status = 0;
-        libc::waitpid(child, &mut status, 0);
-        if libc::WIFSIGNALED(status) {
-            libc::WTERMSIG(status)
-        } else {
-            0
-        }
-    }
+fn dies_saying(words: &str, act: impl FnOnce()) {
+    let (end, said) = run(act);
+    assert_eq!(end, End::Signal(libc::SIGSEGV));
+    assert!(said.contains(words), "{said:?}");
 }
 
 #[test]
 fn what_is_not_ours_still_dies() {
-    let (space, registration) = space(2, 1, Backend::Move);
-    assert_eq!(
-        signal_of_child(|| unsafe {
-            (8 as *const u8).read_volatile();
-        }),
-        libc::SIGSEGV
-    );
-    // A child has no pager: it must die, not hang.
-    assert_eq!(
-        signal_of_child(|| {
+    dies_saying("", || {
+        child::read(8);
+    });
+}
+
+#[test]
+fn a_write_dies_and_says_why() {
+    for backend in BACKENDS {
+        dies_saying("written to", || {
+            let (space, _registration) = space(1, 1, backend);
+            space.mark_ready(0, 0);
+            unsafe { (space.base() as *mut u8).write_volatile(1) };
+        });
+    }
+}
+
+#[test]
+fn a_touch_after_the_end_dies() {
+    for backend in BACKENDS {
+        let (space, registration) = space(2, 1, backend);
+        drop(registration);
+        dies_saying("", || {
             read(&space, 0);
-        }),
-        libc::SIGSEGV
-    );
-    // Writing to a weight, in a process of its own.
-    assert_eq!(
-        signal_of_child(|| {
-            let own = Arc::new(AddressSpace::reserve(1, 1, CHUNK, None).unwrap());
-            let _registration = Registration::new(own.clone()).unwrap();
-            own.mark_ready(0, 0);
-            unsafe { (own.base() as *mut u8).write_volatile(1) };
-        }),
-        libc::SIGSEGV
-    );
-    drop(registration);
-    assert_eq!(
-        signal_of_child(|| {
+        });
+        dies_saying("closed", || {
+            let (space, _registration) = self::space(2, 1, backend);
+            space.close();
             read(&space, 0);
-        }),
-        libc::SIGSEGV
-    );
+        });
+    }
+}
+
+/// A child of fork has no pager, and its parent goes on with the pool: it must die, not hang, and above all not read
+/// something else.
+#[test]
+fn a_forked_child_never_reads_a_number() {
+    for backend in BACKENDS {
+        let (space, _registration) = space(3, 2, backend);
+        fill(&space, 0, 5);
+        space.mark_ready(1, 0);
+        assert_eq!(read(&space, CHUNK), 5);
+        for chunk in 0..2 {
+            dies_saying("forked", || {
+                read(&space, chunk * CHUNK);
+            });
+        }
+        // Nothing that the child allocates comes to lie at a weight's address.
+        dies_saying("forked", || {
+            for _ in 0..4 {
+                unsafe {
+                    let at = libc::mmap(
+                        (space.base() + CHUNK) as *mut libc::c_void,
+                        CHUNK,
+                        libc::PROT_READ | libc::PROT_WRITE,
+                        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                        -1,
+                        0,
+                    );
+                    assert_ne!(at, libc::MAP_FAILED);
+                }
+            }
+            read(&space, CHUNK);
+        });
+        // The child can let go of what it inherited, and stream on its own.
+        let (end, words) = run(|| {
+            let (space, _registration) = self::space(1, 1, backend);
+            fill(&space, 0, 3);
+            space.mark_ready(0, 0);
+            assert_eq!(read(&space, 9), 3);
+        });
+        assert_eq!(end, End::Exit(0), "{words}");
+        assert_eq!(read(&space, CHUNK), 5);
+    }
 }
 
 #[test]

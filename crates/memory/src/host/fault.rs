@@ -4,6 +4,7 @@
 //! was there before (faulthandler's, torch's, the user's), or dies as it would have. Everything reachable from
 //! [`handle`] uses atomics and system calls only: the interrupted code may hold any lock.
 
+use super::access::is_write;
 use super::mapping::forbid;
 use super::space::{AddressSpace, Incurable, current_thread};
 use super::table::Table;
@@ -226,50 +227,5 @@ unsafe fn die(signal: libc::c_int, info: *mut libc::siginfo_t) {
         if (*info).si_code <= 0 {
             libc::raise(signal);
         }
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn is_write(context: *mut libc::c_void) -> bool {
-    const PAGE_FAULT_WRITE: i64 = 2;
-    // SAFETY: the kernel's third argument is a ucontext.
-    unsafe {
-        let context = context.cast::<libc::ucontext_t>();
-        (*context).uc_mcontext.gregs[libc::REG_ERR as usize] & PAGE_FAULT_WRITE != 0
-    }
-}
-
-#[cfg(target_arch = "aarch64")]
-fn is_write(context: *mut libc::c_void) -> bool {
-    // The kernel appends records to the machine context; the one with this magic holds ESR, whose bit 6 (WnR)
-    // is set for a write. Linux: arch/arm64/include/uapi/asm/sigcontext.h.
-    const ESR_MAGIC: u32 = 0x4553_5201;
-    const WRITE_NOT_READ: u64 = 1 << 6;
-    #[repr(C)]
-    struct Record {
-        magic: u32,
-        size: u32,
-        syndrome: u64,
-    }
-    // The reserved area follows the registers, 16-byte aligned, as struct sigcontext lays it out.
-    const RESERVED_AT: usize = (8 + 31 * 8 + 8 + 8 + 8_usize).next_multiple_of(16);
-    const RESERVED_BYTES: usize = 4096;
-    // SAFETY: the kernel's third argument is a ucontext whose reserved area is a chain of records ended by size 0;
-    // the walk is bounded by the area's size.
-    unsafe {
-        let context = context.cast::<libc::ucontext_t>();
-        let reserved = (&raw const (*context).uc_mcontext)
-            .cast::<u8>()
-            .add(RESERVED_AT);
-        let mut at = 0;
-        while at + size_of::<Record>() <= RESERVED_BYTES {
-            let record = reserved.add(at).cast::<Record>();
-            match ((*record).magic, (*record).size) {
-                (ESR_MAGIC, _) => return (*record).syndrome & WRITE_NOT_READ != 0,
-                (_, 0) => return false,
-                (_, size) => at += size as usize,
-            }
-        }
-        false
     }
 }

@@ -1,5 +1,6 @@
 //! Host memory: reserve, publish, withdraw, and the fault handler.
 
+mod access;
 mod fault;
 mod mapping;
 #[cfg(test)]

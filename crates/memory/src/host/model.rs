@@ -203,7 +203,7 @@ fn readers_read_their_chunk_and_no_other() {
 /// A sleeper must not take the absence after a load for the one it fell asleep on.
 #[test]
 fn a_chunk_that_comes_and_goes_is_asked_for_again() {
-    check(|| readers_and_pager(2, 1, true));
+    check(|| readers_and_pager(1, 1, true));
 }
 
 /// Closing wakes sleepers, those who wait for room in the queue of events (no pager takes any here), and does not
