@@ -3,6 +3,8 @@ import gc
 import io
 import json
 import pickle
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -290,3 +292,30 @@ def test_export_of_a_lora_like_adapter(model):
 def test_compile_with_the_default_backend(model, whole):
     compiled = torch.compile(model if whole else model[0], fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(X), (model if whole else model[0])(X))
+
+
+def test_a_forked_child_is_told_so(tmp_path):
+    script = f"""
+import os, torch
+from torch import nn
+from safetensors.torch import save_file
+import weightstream as ws
+module = nn.Linear(512, 2048)
+save_file(module.state_dict(), r"{tmp_path}/linear.safetensors")
+ws.stream(module, r"{tmp_path}/linear.safetensors", "64MiB")
+module(torch.ones(1, 512))
+child = os.fork()
+if child == 0:
+    try:
+        module(torch.ones(1, 512))
+    except ws.WeightstreamError as error:
+        os._exit(7 if "spawn" in str(error) else 8)
+    os._exit(9)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+module(torch.ones(1, 512))
+child = os.fork()
+if child == 0:
+    raise SystemExit(0)  # ends as a Python process does, stream and all
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

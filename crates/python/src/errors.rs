@@ -55,6 +55,8 @@ pub fn from_stream(error: StreamError) -> PyErr {
         }
         StreamError::Weight(_) => ReadError::new_err(words),
         StreamError::Closed => ClosedError::new_err(words),
-        StreamError::Memory(_) | StreamError::Thread(_) => WeightstreamError::new_err(words),
+        StreamError::Memory(_) | StreamError::Thread(_) | StreamError::Forked => {
+            WeightstreamError::new_err(words)
+        }
     }
 }

@@ -39,6 +39,11 @@ pub enum StreamError {
     /// A weight that was needed could not be read.
     #[error(transparent)]
     Weight(#[from] Arc<WeightError>),
+    /// The process was forked from the one that opened the stream.
+    #[error(
+        "this stream belongs to the parent process: load the model in the child, or start children with 'spawn'"
+    )]
+    Forked,
     /// The stream was closed.
     #[error("this stream is closed")]
     Closed,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use weightstream_checkpoint::Layout;
 use weightstream_engine::{Action, Engine, Marker, Residence};
-use weightstream_memory::{AddressSpace, Event};
+use weightstream_memory::{AddressSpace, Event, MemoryError};
 use weightstream_source::{
     Completion, Destination, Piece, ReadError, ReadErrorKind, Request, Source, raise_urgency,
 };
@@ -79,6 +79,15 @@ fn to_token(chunk: u32, slot: u32) -> u64 {
 
 fn from_token(token: u64) -> (u32, u32) {
     (token as u32, (token >> 32) as u32)
+}
+
+/// When the pager is gone, by whatever way, nobody may wait for it: a touch of an absent weight is fatal from then on.
+struct Unserved(Arc<Shared>);
+
+impl Drop for Unserved {
+    fn drop(&mut self) {
+        self.0.space.close();
+    }
 }
 
 /// A read under way.
@@ -148,6 +157,7 @@ impl Pager {
 
     /// Serves until it is told to close.
     pub fn run(mut self) {
+        let _unserved = Unserved(Arc::clone(&self.shared));
         raise_urgency();
         let mut actions = Vec::new();
         let mut events = Vec::new();
@@ -171,12 +181,18 @@ impl Pager {
                 if matches!(command, Command::Close) {
                     return;
                 }
-                self.obey(command, &mut actions);
+                if let Err(error) = self.obey(command, &mut actions) {
+                    log::error!("streaming ends: {error}");
+                    return;
+                }
             }
             self.resume_paused();
             self.engine.pump(&mut actions);
             for action in actions.drain(..) {
-                self.act(action, now);
+                if let Err(error) = self.act(action, now) {
+                    log::error!("streaming ends: {error}");
+                    return;
+                }
             }
             if self.reading.len() + 2 >= self.source.depth() {
                 self.busy_since = Some(now);
@@ -368,7 +384,7 @@ impl Pager {
         }
     }
 
-    fn obey(&mut self, command: Command, actions: &mut Vec<Action>) {
+    fn obey(&mut self, command: Command, actions: &mut Vec<Action>) -> Result<(), MemoryError> {
         match command {
             Command::Wish(chunks) => self.engine.wish(chunks),
             Command::Expect(block, chunks) => self.engine.expect(block, chunks),
@@ -383,16 +399,17 @@ impl Pager {
                     self.engine.forget(chunk, actions);
                 }
                 for action in actions.drain(..) {
-                    self.act(action, self.now());
+                    self.act(action, self.now())?;
                 }
                 self.shared.failures.cure(failed);
                 let _ = done.send(());
             }
             Command::Close => {}
         }
+        Ok(())
     }
 
-    fn act(&mut self, action: Action, now: u64) {
+    fn act(&mut self, action: Action, now: u64) -> Result<(), MemoryError> {
         match action {
             Action::Read { chunk, slot } => {
                 let bytes = self
@@ -416,10 +433,9 @@ impl Pager {
                 self.submit(chunk, slot);
             }
             Action::Withdraw { chunk, .. } => {
-                if let Err(error) = self.shared.space.withdraw(chunk) {
-                    // Only where the kernel runs out of mappings; the slot's next read would meet the same.
-                    log::error!("chunk {chunk} can't be withdrawn: {error}");
-                }
+                // Refused only where the kernel runs out of mappings. The chunk is still there and its slot not free:
+                // going on would read into memory that is in use.
+                self.shared.space.withdraw(chunk)?;
                 self.recorder.add(|| Record {
                     kind: RecordKind::Withdraw,
                     start_ns: now,
@@ -430,6 +446,7 @@ impl Pager {
             }
             Action::Release { slot } => self.shared.space.release(slot),
         }
+        Ok(())
     }
 
     fn submit(&self, chunk: u32, slot: u32) {

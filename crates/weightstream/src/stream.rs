@@ -55,6 +55,8 @@ pub struct Stream {
     name: &'static str,
     pager: Mutex<Option<JoinHandle<()>>>,
     closed: AtomicBool,
+    /// The process that opened it.
+    owner: u32,
     /// Touches are served while this lives; dropped last, when nobody has an address any more.
     _registration: Registration,
 }
@@ -153,6 +155,7 @@ impl Stream {
             name,
             pager: Mutex::new(Some(thread)),
             closed: AtomicBool::new(false),
+            owner: std::process::id(),
             _registration: registration,
         })
     }
@@ -207,9 +210,7 @@ impl Stream {
     /// # Errors
     /// The stream is closed, or a weight could not be read outside of all blocks since the last call.
     pub fn enter(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
-        if self.is_closed() {
-            return Err(StreamError::Closed);
-        }
+        self.usable()?;
         ensure_fault_handler();
         if let Some(failed) = self.shared.failures.uncured() {
             self.ask(|done| Command::Cure(failed, done))?;
@@ -226,9 +227,7 @@ impl Stream {
     /// # Errors
     /// A weight could not be read while the thread was inside: what it computed is not to be used.
     pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
-        if self.is_closed() {
-            return Err(StreamError::Closed);
-        }
+        self.usable()?;
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::leave(block).number());
         }
@@ -245,9 +244,7 @@ impl Stream {
         &self,
         ranges: impl IntoIterator<Item = (usize, usize)>,
     ) -> Result<(), StreamError> {
-        if self.is_closed() {
-            return Err(StreamError::Closed);
-        }
+        self.usable()?;
         let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
         let mut chunks: Vec<u32> = ranges
             .into_iter()
@@ -301,9 +298,7 @@ impl Stream {
 
     /// Asks the pager and waits for its answer.
     fn ask<T>(&self, command: impl FnOnce(Sender<T>) -> Command) -> Result<T, StreamError> {
-        if self.is_closed() {
-            return Err(StreamError::Closed);
-        }
+        self.usable()?;
         let (sender, answer): (Sender<T>, Receiver<T>) = channel();
         self.shared.commands.push(command(sender));
         self.shared.space.ring();
@@ -317,6 +312,16 @@ impl Stream {
         }
     }
 
+    fn usable(&self) -> Result<(), StreamError> {
+        if self.is_closed() {
+            return Err(StreamError::Closed);
+        }
+        if std::process::id() != self.owner {
+            return Err(StreamError::Forked);
+        }
+        Ok(())
+    }
+
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
@@ -326,6 +331,10 @@ impl Stream {
     /// Doing it twice is fine.
     pub fn close(&self) {
         if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // A child of fork has neither the pager nor the pages, only their numbers.
+        if std::process::id() != self.owner {
             return;
         }
         self.shared.commands.push(Command::Close);
