@@ -4,6 +4,7 @@ Runs as a process of its own, so that the same throttle applies: `python -m benc
 prints the seconds that the sweep took.
 """
 
+import ctypes
 import mmap
 import os
 import sys
@@ -15,6 +16,7 @@ from threading import local
 
 READ = 4 << 20  # bytes of one read
 IN_FLIGHT = 8  # reads at once
+HUGE_PAGE = 2 << 20
 ALIGNMENT = 4096  # of offsets and lengths in direct I/O
 
 
@@ -34,6 +36,16 @@ def ranges(files: Sequence[Path], wanted: int) -> Iterator[tuple[Path, int, int]
             raise ValueError(f"nothing to read in {len(files)} files")
 
 
+def huge_pages() -> memoryview:
+    """READ bytes of private memory in huge pages: anything smaller costs a direct read half its speed."""
+    memory = mmap.mmap(-1, READ + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % HUGE_PAGE
+    aligned = memoryview(memory)[start : start + READ]
+    aligned[:] = bytes(READ)  # the pages are there before the clock runs
+    return aligned
+
+
 def sweep(files: Sequence[Path], wanted: int) -> float:
     """Seconds to read `wanted` bytes around the page cache into huge-page buffers."""
     opened = {path: os.open(path, os.O_RDONLY | os.O_DIRECT) for path in files}
@@ -42,9 +54,8 @@ def sweep(files: Sequence[Path], wanted: int) -> float:
     def read(place: tuple[Path, int, int]) -> int:
         path, offset, length = place
         if not hasattr(buffers, "memory"):
-            buffers.memory = mmap.mmap(-1, READ)
-            buffers.memory.madvise(mmap.MADV_HUGEPAGE)
-        got = os.preadv(opened[path], [memoryview(buffers.memory)[:length]], offset)
+            buffers.memory = huge_pages()
+        got = os.preadv(opened[path], [buffers.memory[:length]], offset)
         if got != length:
             raise OSError(f"{path}: read {got} of {length} bytes at {offset}")
         return got

@@ -75,7 +75,7 @@ class Stream:
     def stats(self) -> dict[str, Any]:
         """Counters, see `weightstream.Stats`."""
     def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
-        """Switch recording on or off and take what there is: (kind, start_ns, end_ns, chunk or block, thread)."""
+        """Record from now on or not; takes what there is (kind, start_ns, end_ns, chunk or block, thread)."""
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
