@@ -18,11 +18,11 @@ class Stats:
     least: int = 0  # the least memory that works
     model_bytes: int = 0
     chunk_bytes: int = 0
-    resident_bytes: int = 0  # of the model, in memory now
-    passes: int = 0  # complete passes
+    resident_bytes: int = 0  # of the model, kept in memory from pass to pass
+    passes: int = 0  # begun
     bytes_read: int = 0
     reads: int = 0
-    faults: int = 0  # touches of absent weights that nothing had foreseen
+    faults: int = 0  # touches that had to wait for their weight
     stall_ns: int = 0  # computation waited for weights
     retries: int = 0
     errors: int = 0
@@ -80,8 +80,8 @@ class Stats:
                 + (f" ({self.source})" if self.source else ""),
             ),
         ]
-        rows.append(("stalls", f"{self.stall_ns / 1e9:.2f} s in all, {self.faults} unforeseen touches"))
-        if self.passes:
+        rows.append(("stalls", f"{self.stall_ns / 1e9:.2f} s in all, {self.faults} touches that waited"))
+        if self.pass_ns:
             rows.append(
                 (
                     "last pass",

@@ -108,7 +108,7 @@ impl Stream {
     }
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.stream.stats();
+        let stats = python.detach(|| self.stream.stats());
         let dict = PyDict::new(python);
         dict.set_item("source", self.stream.source_name())?;
         for (name, value) in [

@@ -36,6 +36,8 @@ pub enum Command {
     Expect(u32, Vec<u32>),
     /// A new budget in slots; answered when it holds.
     Resize(usize, Sender<()>),
+    /// Answered when everything that happened before is in the statistics.
+    Settle(Sender<()>),
     /// Switch recording on or off, and hand over what there is.
     Record(bool, Sender<Vec<Record>>),
     /// Take substitutes for unreadable weights away; answered when none is visible.
@@ -124,6 +126,7 @@ pub struct Pager {
     busy_since: Option<u64>,
     passes: HashMap<u32, Pass>,
     resizing: Vec<Sender<()>>,
+    settling: Vec<Sender<()>>,
     recorder: Recorder,
     stats: Stats,
 }
@@ -150,6 +153,7 @@ impl Pager {
             busy_since: None,
             passes: HashMap::new(),
             resizing: Vec::new(),
+            settling: Vec::new(),
             recorder: Recorder::default(),
             stats,
         }
@@ -198,10 +202,12 @@ impl Pager {
                 self.busy_since = Some(now);
             }
             self.publish_stats(now);
-            // After the counters: whoever asked sees the new budget in them.
+            // After the counters: whoever asked sees the news in them. Who asked may have given up waiting.
+            for done in self.settling.drain(..) {
+                let _ = done.send(());
+            }
             if self.engine.slots_used() <= self.engine.limit() {
                 for done in self.resizing.drain(..) {
-                    // Whoever asked may have given up waiting.
                     let _ = done.send(());
                 }
             }
@@ -380,6 +386,9 @@ impl Pager {
                     ..self.stats
                 };
                 self.passes.remove(&thread);
+                // The source's rate changes with what else it serves: the past counts less and less.
+                self.stats.busy_bytes /= 2;
+                self.stats.busy_ns /= 2;
             }
         }
     }
@@ -393,6 +402,7 @@ impl Pager {
                 self.stats.budget = slots as u64 * self.stats.chunk_bytes;
                 self.resizing.push(done);
             }
+            Command::Settle(done) => self.settling.push(done),
             Command::Record(on, taken) => drop(taken.send(self.recorder.switch(on))),
             Command::Cure(failed, done) => {
                 for chunk in std::mem::take(&mut self.substituted) {

@@ -31,7 +31,7 @@ pub struct Stats {
     pub stall_ns: u64,
     /// Time in which at least one read was under way.
     pub reading_ns: u64,
-    /// Bytes read and time passed while the source was kept fully busy: its rate, measured in use.
+    /// Bytes read and time passed while the source was kept fully busy, halved after every pass: its rate of late.
     pub busy_bytes: u64,
     /// See `busy_bytes`.
     pub busy_ns: u64,

@@ -283,8 +283,10 @@ impl Stream {
         self.ask(|done| Command::Resize(slots, done))
     }
 
-    /// What happened so far.
+    /// What happened so far: all that the calling thread has seen is in it.
     pub fn stats(&self) -> Stats {
+        // A stream that is closed, or not this process', has its last word in the counters already.
+        let _ = self.ask(Command::Settle);
         self.shared.stats()
     }
 
