@@ -33,6 +33,7 @@ def test_a_mixtral_checkpoint_as_it_lies_on_the_hub(tmp_path, dtype):
     assert_equal(dict(streamed.state_dict()), dict(reference.state_dict()))
 
 
+@pytest.mark.current  # transformers 4 has a module for each expert
 def test_only_what_was_routed_to_is_read(tmp_path):
     """Token by token, at a quarter of the model: bytes read, against those needed that were not in memory."""
     config = transformers.Qwen3MoeConfig(

@@ -71,6 +71,8 @@ def test_generate_with_encoder_and_with_experts(pair, name):
     assert torch.equal(model.generate(prompt, max_new_tokens=16, do_sample=False), expected)
 
 
+# transformers 4 itself mixes the hidden states of threads that run one model.
+@pytest.mark.current
 @pytest.mark.parametrize("least", [False, True], ids=["a quarter", "the least budget"])
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "Qwen3MoeForCausalLM", "Linear of twice the budget"])
 def test_four_threads_at_once(pair, name, least):
