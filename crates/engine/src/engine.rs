@@ -166,11 +166,6 @@ impl Engine {
         self.plan.count()
     }
 
-    /// Chunks that one pass is expected to use, as far as the trace knows.
-    pub fn tour_length(&self) -> usize {
-        self.tour().len()
-    }
-
     /// Where a chunk is.
     pub fn residence(&self, chunk: Chunk) -> Residence {
         self.pool.get(chunk)

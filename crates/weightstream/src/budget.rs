@@ -20,7 +20,12 @@ pub fn threads() -> usize {
 
 /// The least memory in bytes that a stream can run in.
 pub fn least_memory() -> u64 {
-    least_slots(threads()) as u64 * SMALLEST
+    least(SMALLEST)
+}
+
+/// The least memory in bytes for chunks of `chunk_bytes`.
+pub fn least(chunk_bytes: u64) -> u64 {
+    least_slots(threads()) as u64 * chunk_bytes.max(SMALLEST)
 }
 
 /// The chunk size in bytes (a power of two) for a budget of `memory` bytes.
@@ -52,10 +57,9 @@ pub fn chunk_bytes(memory: u64, parameters: &[Parameter]) -> u64 {
 pub fn slots(memory: u64, chunk_bytes: u64) -> Result<usize, StreamError> {
     let slots = memory / chunk_bytes;
     if slots < least_slots(threads()) as u64 {
-        let least = (least_slots(threads()) as u64 * chunk_bytes).max(least_memory());
         return Err(StreamError::Budget {
             given: memory,
-            least,
+            least: least(chunk_bytes),
         });
     }
     Ok(usize::try_from(slots).unwrap_or(usize::MAX))

@@ -105,12 +105,7 @@ impl Stream {
             budget: options.memory,
             model_bytes: layout.weight_bytes(),
             chunk_bytes,
-            least: budget::slots(0, chunk_bytes)
-                .err()
-                .map_or(0, |error| match error {
-                    StreamError::Budget { least, .. } => least,
-                    _ => 0,
-                }),
+            least: budget::least(chunk_bytes),
             ..Stats::default()
         };
         let shared = Arc::new(Shared {
