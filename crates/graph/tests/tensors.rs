@@ -1,4 +1,5 @@
 //! Tensors, and how operators are called.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use weightstream_graph::{Arguments, Context, OperatorError, Value, ops};
 
