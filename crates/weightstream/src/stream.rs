@@ -275,7 +275,11 @@ impl Stream {
     pub fn resize(&self, memory: u64) -> Result<(), StreamError> {
         let slots = budget::slots(memory, self.shared.layout.chunk_bytes() as u64)?;
         let slots = slots.min(self.shared.layout.chunks() as usize);
-        self.ask(|done| Command::Resize(slots, done))
+        self.ask(|done| Command::Resize {
+            slots,
+            memory,
+            done,
+        })
     }
 
     /// What happened so far: all that the calling thread has seen is in it.
