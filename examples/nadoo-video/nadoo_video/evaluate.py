@@ -55,12 +55,7 @@ def perceptual_distance(predicted: NDArray[np.float32], real: NDArray[np.float32
         predicted, real: [clips, frames, size, size, 3], values from 0 to 1.
     """
     return float(
-        np.mean(
-            [
-                ((a - b) ** 2).sum(axis=-1).mean()
-                for a, b in zip(*map(_features, (predicted, real)), strict=True)
-            ]
-        )
+        np.mean([((a - b) ** 2).sum(axis=-1).mean() for a, b in zip(*map(_features, (predicted, real)), strict=True)])
     )
 
 
@@ -77,7 +72,7 @@ def _features(pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 
 def where_is(picture: NDArray[np.uint8], element: int) -> tuple[float, float] | None:
-    """Centre of an element in a picture by its colour, in metres from the left and from below; None if it isn't there."""
+    """Centre of an element, found by its colour, in metres from the left and from below; None where it is not."""
     size = len(picture)
     values = picture.astype(np.float32) / 255
     near = ((values - COLOURS[element]) ** 2).sum(axis=2) < 0.04
@@ -112,9 +107,7 @@ def score(predicted: NDArray[np.uint8], clips: Clips) -> Score:
     )
 
 
-def evaluate(
-    model: WorldModel, clips: int = 128
-) -> tuple[dict[str, Score], Clips, dict[str, NDArray[np.uint8]]]:
+def evaluate(model: WorldModel, clips: int = 128) -> tuple[dict[str, Score], Clips, dict[str, NDArray[np.uint8]]]:
     """Scores of the model and the baselines on held-out clips, the clips, and all predictions."""
     seen = model.shape.context
     unseen = random_clips(clips, seen + FRAMES, SEED, model.shape.size, skip=40)
@@ -128,9 +121,7 @@ def evaluate(
     return {name: score(predicted, unseen) for name, predicted in predictions.items()}, unseen, predictions
 
 
-def contact_sheet(
-    clips: Clips, predicted: NDArray[np.uint8], path: Path, rows: int = 4, step: int = 3
-) -> None:
+def contact_sheet(clips: Clips, predicted: NDArray[np.uint8], path: Path, rows: int = 4, step: int = 3) -> None:
     """For some clips two rows of pictures: what happened, and beneath it what was predicted."""
     real = clips.frames[:, -predicted.shape[1] :]
     # Those in which most moves.

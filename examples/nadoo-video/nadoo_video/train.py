@@ -86,9 +86,7 @@ def loss_of(predicted: Tensor, target: Tensor, last: Tensor) -> Tensor:
 
 def learning_rate(step: int, share: float) -> float:
     """Warm-up by steps, then a cosine over the time."""
-    return (
-        LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
-    )
+    return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def shares(minutes: float, steps: int | None) -> Iterator[tuple[int, float]]:
@@ -172,14 +170,10 @@ def train(
             bar.set_postfix(curve[-1])
     save(out, shape, ((name, value.to(torch.bfloat16).cpu()) for name, value in average.items()), PART_BYTES)
     (out / "training.json").write_text(
-        json.dumps(
-            {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "curve": curve}, indent=1
-        )
+        json.dumps({"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "curve": curve}, indent=1)
         + "\n"
     )
-    print(
-        f"{out}: {sum(value.numel() for value in average.values()) / 1e6:.1f} M parameters, {step + 1} steps"
-    )
+    print(f"{out}: {sum(value.numel() for value in average.values()) / 1e6:.1f} M parameters, {step + 1} steps")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ def to_pictures(values: Tensor) -> NDArray[np.uint8]:
 
 
 @torch.no_grad()
-def predict(
-    model: WorldModel, frames: NDArray[np.uint8], actions: NDArray[np.float32]
-) -> Iterator[NDArray[np.uint8]]:
+def predict(model: WorldModel, frames: NDArray[np.uint8], actions: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
     """Let the model dream on, from its own predictions.
 
     Args:

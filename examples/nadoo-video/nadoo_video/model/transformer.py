@@ -103,9 +103,7 @@ class WorldModel(nn.Module):
         seen = (context - 0.5).reshape(batch, shape.context * 3, side, patch, side, patch)
         seen = self.see(seen.permute(0, 2, 4, 1, 3, 5).reshape(batch, shape.patches, -1)) + self.place
         acted = self.act(torch.cat([actions, actions.cumsum(1)], 2)) + self.moment
-        tokens = (seen[:, None] + acted[:, :, None]).reshape(
-            batch, shape.horizon * shape.patches, shape.width
-        )
+        tokens = (seen[:, None] + acted[:, :, None]).reshape(batch, shape.horizon * shape.patches, shape.width)
         for block in self.blocks:
             tokens = block(tokens)
         shown = self.show(self.norm(tokens)).view(batch, shape.horizon, side, side, 3, patch, patch)

@@ -28,9 +28,7 @@ def read_shape(folder: Path) -> Shape:
     """
     file = folder / "config.json"
     if not file.exists():
-        raise FileNotFoundError(
-            f"{folder}: expected a folder with config.json and {INDEX}, found no config.json"
-        )
+        raise FileNotFoundError(f"{folder}: expected a folder with config.json and {INDEX}, found no config.json")
     return Shape(**json.loads(file.read_text()))
 
 
@@ -58,9 +56,7 @@ def save(folder: Path, shape: Shape, tensors: Iterator[tuple[str, Tensor]], part
         total += size
     write()
     (folder / "config.json").write_text(json.dumps(shape.to_json(), indent=2) + "\n")
-    (folder / INDEX).write_text(
-        json.dumps({"metadata": {"total_size": total}, "weight_map": parts}, indent=1) + "\n"
-    )
+    (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": parts}, indent=1) + "\n")
 
 
 def generate_weights(folder: Path, shape: Shape, dtype: torch.dtype, seed: int = 0) -> None:
@@ -79,9 +75,7 @@ def generate_weights(folder: Path, shape: Shape, dtype: torch.dtype, seed: int =
                     else torch.zeros(parameter.shape)
                 )
             else:
-                value = torch.randn(parameter.shape, generator=generator).mul_(
-                    0.5 / math.sqrt(parameter.shape[-1])
-                )
+                value = torch.randn(parameter.shape, generator=generator).mul_(0.5 / math.sqrt(parameter.shape[-1]))
             yield name, value.to(dtype)
 
     save(folder, shape, tensors(), SHARD_BYTES)

@@ -48,9 +48,7 @@ def advance(site: Site, slew: Floats, hoist: Floats, grip: Bools) -> None:
         grip: [count], whether the hook is closed.
     """
     for _ in range(STEPS_PER_FRAME):
-        _step(
-            site, np.clip(slew, -1, 1), np.clip(hoist, -1, 1), grip, 1 / (FRAMES_PER_SECOND * STEPS_PER_FRAME)
-        )
+        _step(site, np.clip(slew, -1, 1), np.clip(hoist, -1, 1), grip, 1 / (FRAMES_PER_SECOND * STEPS_PER_FRAME))
 
 
 def gusts(site: Site) -> Floats:
@@ -89,9 +87,7 @@ def _grip(site: Site, grip: Bools) -> None:
     site.mode[rows[taken], nearest[taken]] = HELD
     # The cable tightens to where the element is.
     site.cable[taken] = JIB - (site.y + site.height / 2)[rows[taken], nearest[taken]]
-    site.swing[taken] = np.arctan2(
-        site.x[rows[taken], nearest[taken]] - site.trolley[taken], site.cable[taken]
-    )
+    site.swing[taken] = np.arctan2(site.x[rows[taken], nearest[taken]] - site.trolley[taken], site.cable[taken])
     site.swing_speed[taken] = 0.0
 
 
@@ -263,10 +259,7 @@ def _topple(site: Site, dt: float) -> None:
     width, height = site.width[row, element], site.height[row, element]
     radius = np.hypot(width, height) / 2
     turned = np.abs(site.angle[row, element])
-    speed = (
-        np.abs(site.turning[row, element])
-        + 1.5 * GRAVITY / radius * np.sin(np.minimum(turned + 0.1, 1.5)) * dt
-    )
+    speed = np.abs(site.turning[row, element]) + 1.5 * GRAVITY / radius * np.sin(np.minimum(turned + 0.1, 1.5)) * dt
     turned = turned + speed * dt
     site.angle[row, element] = side * turned
     site.turning[row, element] = side * speed
@@ -281,9 +274,7 @@ def _topple(site: Site, dt: float) -> None:
     )
     site.width[row, element], site.height[row, element] = height, width
     # What stood there is now beneath it.
-    near = (
-        np.abs(site.x[row] - site.x[row, element][:, None]) < (site.width[row] + height[:, None]) / 2 - 0.05
-    )
+    near = np.abs(site.x[row] - site.x[row, element][:, None]) < (site.width[row] + height[:, None]) / 2 - 0.05
     near &= (site.mode[row] == RESTING) & (np.arange(site.x.shape[1]) != element[:, None])
     near &= site.y[row] - site.height[row] / 2 < (lies + width / 2)[:, None]
     under = np.where(near, site.y[row] + site.height[row] / 2, GROUND).max(axis=1)

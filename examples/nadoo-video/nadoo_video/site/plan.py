@@ -49,9 +49,7 @@ class Step:
             return cls(kind)
         value = step.get(unit)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise PlanError(
-                f'step {number}, {name}: expected "{unit}" from {least:g} to {most:g}, came {value!r}'
-            )
+            raise PlanError(f'step {number}, {name}: expected "{unit}" from {least:g} to {most:g}, came {value!r}')
         return cls(kind, float(value))
 
     def to_json(self) -> dict[str, Any]:
@@ -85,9 +83,7 @@ class Plan:
         site, wind = plan.get("site", 0), plan.get("wind")
         if isinstance(site, bool) or not isinstance(site, int) or not 0 <= site < 2**32:
             raise PlanError(f'expected a "site" from 0 to 2^32 - 1, came {site!r}')
-        if wind is not None and (
-            isinstance(wind, bool) or not isinstance(wind, int | float) or abs(wind) > 1
-        ):
+        if wind is not None and (isinstance(wind, bool) or not isinstance(wind, int | float) or abs(wind) > 1):
             raise PlanError(f'expected a "wind" from -1 to 1, came {wind!r}')
         parsed = tuple(Step.from_json(step, number) for number, step in enumerate(steps, 1))
         return cls(parsed, site, wind)
