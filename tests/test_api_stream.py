@@ -261,7 +261,7 @@ def test_stats_and_resize(tmp_path):
     assert stats.bytes_read >= stats.model_bytes and 1.5 < stats.oversize < 1.6
     for given in (12 * 2**20 + 5, 100 * 2**20, 12 * 2**20):
         ws.resize(module, given)
-        assert ws.stats(module).budget == given, "the budget is what was asked for, not what chunks make of it"
+        assert ws.stats(module).budget == given  # not what chunks make of it
     assert "12.00 MiB" in str(ws.stats(module))
     assert torch.equal(module(x), expected)
     with pytest.raises(ws.errors.BudgetError, match="least"):

@@ -52,7 +52,8 @@ def test_what_is_in_use_stays_whatever_the_bound(tmp_path, monkeypatch):
     monkeypatch.setenv(side_files.BOUND, "1kB")
     with converted(tmp_path, "a") as first:
         code = (
-            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); print(1, flush=True); input()"
+            "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_SH); "
+            "print(1, flush=True); input()"
         )
         with converted(tmp_path, "b") as second:
             other = subprocess.Popen(

@@ -22,8 +22,9 @@ _logger = logging.getLogger("weightstream")
 def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[IO[Any], dict[str, Stored]]:
     """Compute `tensors` into a side file, or find it there from an earlier time.
 
-    Returns the file, which stays as long as it is open, and where each tensor lies in it, as parts of file 0. One
-    tensor is in memory at a time. The file is reused as long as the sources keep their path, size and time of change.
+    Returns the file, which stays as long as it is open, and where each tensor lies in it, as parts of file 0.
+    One tensor is in memory at a time. The file is reused as long as the sources keep their path, size and time
+    of change.
     """
     header, layout, size = _layout(tensors)
     path = side_files.folder() / f"{_key(tensors, files)}.safetensors"
@@ -64,7 +65,9 @@ def _key(tensors: Mapping[str, Deferred], files: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Sequence[str]) -> IO[Any] | None:
+def _write(
+    path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Sequence[str]
+) -> IO[Any] | None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as out:
         try:
             side_files.hold(out)

@@ -1,7 +1,7 @@
 """The folder of converted weights: bounded, the least recently used leave first, those in use never.
 
-Whoever uses a side file holds a shared lock on it; it is removed only under an exclusive one. Locks go with their
-process, so nothing is left behind by one that was killed.
+Whoever uses a side file holds a shared lock on it; it is removed only under an exclusive one. Locks go with
+their process, so nothing is left behind by one that was killed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def use(path: Path, size: int) -> IO[Any] | None:
 def make_room(size: int) -> None:
     """Remove side files that nobody uses until one of `size` bytes fits the bound, least recently used first.
 
-    The bound is $WEIGHTSTREAM_CACHE_BYTES (bytes or "20GiB"), by default 32 GiB. Raises ValueError where it isn't a size.
+    The bound is $WEIGHTSTREAM_CACHE_BYTES (bytes or "20GiB"), by default 32 GiB.
+
+    Raises ValueError where that isn't a size.
     """
     given = os.environ.get(BOUND, _DEFAULT_BOUND)
     try:
