@@ -23,8 +23,8 @@ def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[IO[A
     """Compute `tensors` into a side file, or find it there from an earlier time.
 
     Returns the file, which stays as long as it is open, and where each tensor lies in it, as parts of file 0.
-    One tensor is in memory at a time. The file is reused as long as the sources keep their path, size and time
-    of change.
+    One tensor is in memory at a time. The file is reused as long as the sources keep their path, size and
+    time of change.
     """
     header, layout, size = _layout(tensors)
     path = side_files.folder() / f"{_key(tensors, files)}.safetensors"
