@@ -3,6 +3,7 @@
 use super::plan::Step;
 use std::mem::MaybeUninit;
 use weightstream_checkpoint::Form;
+use weightstream_codec::{Stores, decode_into};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of a slot that are being filled.
@@ -76,6 +77,13 @@ fn decode_extent(step: &Step, stored: &[u8], to: &mut [MaybeUninit<u8>]) -> Resu
                 .ok_or("fewer bytes than the weights have")?;
             copy(bytes, to);
             Ok(())
+        }
+        Form::Coded { coded, checksum } => {
+            verify(stored, checksum)?;
+            let coded = stored
+                .get(..coded as usize)
+                .ok_or("fewer bytes than were coded")?;
+            decode_into(coded, to, Stores::Streaming).map_err(|error| error.to_string())
         }
         form => Err(format!("{form:?} can't be decoded")),
     }
