@@ -13,7 +13,7 @@ mod index;
 mod layout;
 mod safetensors;
 
-pub use content::{Content, ContentError, Extent, Form};
+pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};
