@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::packed::Packed;
-use crate::{CheckpointError, Dtype, huggingface, safetensors};
+use crate::{CheckpointError, Content, Dtype, huggingface, safetensors};
 
 /// One tensor of a checkpoint, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,9 +14,9 @@ pub struct Tensor {
     pub dtype: Dtype,
     /// Elements along each dimension; empty for a scalar.
     pub shape: Vec<u64>,
-    /// Index into [`Checkpoint::files`].
+    /// Index into [`Checkpoint::contents`].
     pub file: u32,
-    /// Where its bytes begin, from the start of the file.
+    /// Where its bytes begin, from the start of the content.
     pub offset: u64,
     /// How many bytes it has.
     pub length: u64,
@@ -24,19 +24,17 @@ pub struct Tensor {
 
 /// An index of a checkpoint, from headers alone.
 ///
-/// Every tensor lies within its file as the file was when it was opened.
+/// Every tensor lies within its content, and that within its file as the file was when it was opened.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
-    /// The files that hold the tensors.
-    pub files: Vec<PathBuf>,
-    /// The length of each file, in bytes.
-    pub file_lengths: Vec<u64>,
+    /// What the files hold.
+    pub contents: Vec<Content>,
     /// All tensors, in the order of (file, offset).
     pub tensors: Vec<Tensor>,
     /// What the files say of themselves; where shards differ, the first one's word.
     pub metadata: BTreeMap<String, String>,
-    /// The packed checkpoint that this is an index of, if it is one. `files` is its manifest then, which stands for
-    /// one file of all its weights as they are decoded; tied tensors share their bytes there.
+    /// The packed checkpoint that this is an index of, if it is one. `contents` is one content then: all its
+    /// weights as they are decoded; tied tensors share their bytes there.
     pub packed: Option<Arc<Packed>>,
     by_name: Vec<usize>,
 }
@@ -68,8 +66,7 @@ impl Checkpoint {
         let mut tensors = packed.tensors().to_vec();
         tensors.sort_by_key(|tensor| (tensor.offset, tensor.length));
         Checkpoint {
-            files: vec![packed.path().to_owned()],
-            file_lengths: vec![packed.weights()],
+            contents: vec![Content::plain(packed.path().to_owned(), packed.weights())],
             by_name: sorted_by_name(&tensors),
             tensors,
             metadata: packed.metadata().clone(),
@@ -86,19 +83,26 @@ impl Checkpoint {
         self.tensors.get(self.by_name[place])
     }
 
+    /// The path of each content's file.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.contents
+            .iter()
+            .map(|content| content.path().clone())
+            .collect()
+    }
+
     /// The path of the file that holds `tensor`.
     pub(crate) fn file_of(&self, tensor: &Tensor) -> PathBuf {
-        self.files[tensor.file as usize].clone()
+        self.contents[tensor.file as usize].path().clone()
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let header = safetensors::read(&path, self.files.len() as u32)?;
+        let header = safetensors::read(&path, self.contents.len() as u32)?;
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }
         self.tensors.extend(header.tensors);
-        self.files.push(path);
-        self.file_lengths.push(header.file_length);
+        self.contents.push(Content::plain(path, header.file_length));
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
 //! each chunk of that address space is filled.
 
+mod content;
 mod dtype;
 mod error;
 mod huggingface;
@@ -13,6 +14,7 @@ mod layout;
 pub mod packed;
 mod safetensors;
 
+pub use content::{Content, ContentError, Extent, Form};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
+use weightstream_codec::Element;
+
 use super::cursor::Cursor;
 use super::error::PackedError;
 use crate::{Dtype, Tensor};
@@ -69,36 +71,16 @@ impl Code {
     }
 }
 
-/// What the weights of a frame are, as far as coding goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Element {
-    /// Anything.
-    Bytes = 0,
-    /// bfloat16.
-    Bf16 = 1,
-    /// IEEE half precision.
-    F16 = 2,
-    /// IEEE single precision.
-    F32 = 3,
-}
+/// The number of each element in a row of the frames section.
+const ELEMENTS: [Element; 4] = [Element::Bytes, Element::Bf16, Element::F16, Element::F32];
 
-impl Element {
-    fn of(number: u8) -> Option<Self> {
-        [Element::Bytes, Element::Bf16, Element::F16, Element::F32]
-            .into_iter()
-            .find(|&element| element as u8 == number)
-    }
-}
-
-impl From<Dtype> for Element {
-    fn from(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::BF16 => Element::Bf16,
-            Dtype::F16 => Element::F16,
-            Dtype::F32 => Element::F32,
-            _ => Element::Bytes,
-        }
+/// As what the codec sees the elements of a tensor.
+pub fn element(dtype: Dtype) -> Element {
+    match dtype {
+        Dtype::BF16 => Element::Bf16,
+        Dtype::F16 => Element::F16,
+        Dtype::F32 => Element::F32,
+        _ => Element::Bytes,
     }
 }
 
@@ -388,7 +370,8 @@ impl FrameRow {
         bytes.extend(self.stored_length.to_le_bytes());
         bytes.extend(self.coded_length.to_le_bytes());
         bytes.push(self.code as u8);
-        bytes.push(self.element as u8);
+        let element = ELEMENTS.iter().position(|&element| element == self.element);
+        bytes.push(element.unwrap_or(0) as u8);
         bytes.extend(0_u16.to_le_bytes());
         bytes.extend(self.checksum.to_le_bytes());
     }
@@ -402,7 +385,8 @@ impl FrameRow {
             stored_length,
             coded_length,
             code: Code::of(code).ok_or_else(|| cursor.malformed(format!("code {code}")))?,
-            element: Element::of(element)
+            element: *ELEMENTS
+                .get(usize::from(element))
                 .ok_or_else(|| cursor.malformed(format!("element {element}")))?,
             checksum: cursor.u64()?,
         })

@@ -1,8 +1,9 @@
 //! One frame: where it is stored, what it decodes to, and the proof that it is what was written.
 
+use weightstream_codec::{DecodeError, Element};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::format::{Code, Element};
+use super::format::Code;
 
 /// A run of weights that is stored, checksummed and coded on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +41,8 @@ pub enum FrameError {
     #[error("expected the checksum {expected:016x}, came {came:016x}; the bytes are damaged")]
     Checksum { expected: u64, came: u64 },
 
-    #[error("expected bytes that decode, came {reason}")]
-    Undecodable { reason: String },
+    #[error(transparent)]
+    Code(#[from] DecodeError),
 }
 
 /// The checksum of stored bytes: XXH3-64 with seed 0.
@@ -75,7 +76,7 @@ impl Frame {
     /// [`Code::Raw`] may as well be read straight to its place: its first `length` stored bytes are the weights.
     ///
     /// # Errors
-    /// Damaged bytes; `weights` is not written to then.
+    /// Damaged bytes, before anything is written to `weights`; or as [`decode_unverified`](Self::decode_unverified).
     pub fn decode(&self, stored: &[u8], weights: &mut [u8]) -> Result<(), FrameError> {
         self.verify(stored)?;
         self.decode_unverified(stored, weights)
@@ -107,9 +108,7 @@ impl Frame {
                 expected: weights.len(),
                 came: coded.len(),
             }),
-            Code::Exponent => Err(FrameError::Undecodable {
-                reason: "a code that is not known yet".into(),
-            }),
+            Code::Exponent => Ok(weightstream_codec::decode(coded, weights)?),
         }
     }
 }

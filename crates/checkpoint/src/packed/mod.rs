@@ -33,8 +33,9 @@ mod reader;
 
 pub use error::PackedError;
 pub use format::{
-    CHUNK_BYTES, ChunkRow, Code, DataFile, Element, FRAME_ALIGNMENT, FRAME_BYTES, FrameRow,
-    MANIFEST, Manifest, STORED_ALIGNMENT, file_name,
+    CHUNK_BYTES, ChunkRow, Code, DataFile, FRAME_ALIGNMENT, FRAME_BYTES, FrameRow, MANIFEST,
+    Manifest, STORED_ALIGNMENT, element, file_name,
 };
 pub use frame::{Frame, FrameError, checksum};
 pub use reader::Packed;
+pub use weightstream_codec::Element;
