@@ -216,6 +216,12 @@ pub enum CheckpointError {
     )]
     DuplicateEntry { index: PathBuf, tensor: String },
 
+    #[error("{}: {source}", file.display())]
+    Content {
+        file: PathBuf,
+        source: crate::ContentError,
+    },
+
     #[error("{}: {source}", manifest.display())]
     Packed {
         manifest: PathBuf,

@@ -47,7 +47,7 @@ impl Checkpoint {
     /// Anything about the files that would make reading a tensor wrong or impossible.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         if Packed::is_at(path) {
-            return Packed::open(path).map(Self::of_packed);
+            return Self::of_packed(Packed::open(path)?);
         }
         let found = huggingface::locate(path)?;
         let mut checkpoint = Checkpoint::default();
@@ -62,16 +62,22 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn of_packed(packed: Packed) -> Self {
+    fn of_packed(packed: Packed) -> Result<Self, CheckpointError> {
         let mut tensors = packed.tensors().to_vec();
         tensors.sort_by_key(|tensor| (tensor.offset, tensor.length));
-        Checkpoint {
-            contents: vec![Content::plain(packed.path().to_owned(), packed.weights())],
+        let content = packed
+            .content()
+            .map_err(|source| CheckpointError::Content {
+                file: packed.path().to_owned(),
+                source,
+            })?;
+        Ok(Checkpoint {
+            contents: vec![content],
             by_name: sorted_by_name(&tensors),
             tensors,
             metadata: packed.metadata().clone(),
             packed: Some(Arc::new(packed)),
-        }
+        })
     }
 
     /// The tensor of that name.
@@ -85,15 +91,12 @@ impl Checkpoint {
 
     /// The path of each content's file.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.contents
-            .iter()
-            .map(|content| content.path().clone())
-            .collect()
+        self.contents.iter().map(|content| content.path()).collect()
     }
 
     /// The path of the file that holds `tensor`.
     pub(crate) fn file_of(&self, tensor: &Tensor) -> PathBuf {
-        self.contents[tensor.file as usize].path().clone()
+        self.contents[tensor.file as usize].path()
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {

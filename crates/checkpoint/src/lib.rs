@@ -14,7 +14,7 @@ mod layout;
 pub mod packed;
 mod safetensors;
 
-pub use content::{Content, ContentError, Extent, Form};
+pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};

@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::error::PackedError;
-use super::format::{MANIFEST, Manifest};
+use super::format::{Code, MANIFEST, Manifest};
 use super::frame::Frame;
 use crate::safetensors::open;
-use crate::{CheckpointError, Tensor};
+use crate::{CheckpointError, Content, ContentError, Extent, Form, StoredFile, Tensor};
 
 /// A manifest of this size describes more than 10^13 bytes of weights.
 const MAX_MANIFEST: u64 = 1 << 30;
@@ -178,6 +178,36 @@ impl Packed {
             .filter(move |frame| {
                 frame.address < end && frame.address + u64::from(frame.length) > addresses.start
             })
+    }
+
+    /// What tensors read as: the address space of the weights, each frame an extent of it.
+    ///
+    /// # Errors
+    /// None for a checkpoint that opened.
+    pub fn content(&self) -> Result<Content, ContentError> {
+        let files = self
+            .files
+            .iter()
+            .zip(&self.manifest.files)
+            .map(|(path, file)| StoredFile {
+                path: path.clone(),
+                length: file.length,
+            });
+        let extents = self.frames_in(0..self.weights).map(|frame| Extent {
+            start: frame.address,
+            length: frame.length.into(),
+            file: frame.file,
+            offset: frame.offset,
+            stored: frame.stored_length.into(),
+            form: match (frame.code, frame.checksum) {
+                (Code::Raw, checksum) => Form::Checked { checksum },
+                (Code::Exponent, checksum) => Form::Coded {
+                    coded: frame.coded_length,
+                    checksum,
+                },
+            },
+        });
+        Content::new(files.collect(), extents.collect())
     }
 
     /// The tensors that have a byte in `addresses`, in the order of the manifest.
