@@ -5,6 +5,7 @@
 //! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
 //! each chunk of that address space is filled.
 
+mod block_layout;
 mod dtype;
 mod error;
 mod huggingface;
@@ -12,6 +13,7 @@ mod index;
 mod layout;
 mod safetensors;
 
+pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};

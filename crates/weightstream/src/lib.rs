@@ -21,6 +21,8 @@
 //! ```
 
 mod budget;
+#[cfg(target_os = "linux")]
+pub mod cuda;
 mod error;
 mod failures;
 mod pager;
@@ -31,7 +33,7 @@ mod stream;
 pub use error::{StreamError, WeightError};
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
-pub use stream::{Options, Stream};
+pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Checkpoint, CheckpointError, Dtype, Layout, LayoutError, Parameter, Part, Tensor,
 };

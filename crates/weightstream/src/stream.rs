@@ -380,7 +380,7 @@ fn is_sliced(layout: &Layout, chunk: u32, most: u64) -> bool {
     })
 }
 
-fn file_length(path: &PathBuf) -> Result<u64, StreamError> {
+pub(crate) fn file_length(path: &PathBuf) -> Result<u64, StreamError> {
     std::fs::metadata(path)
         .map(|metadata| metadata.len())
         .map_err(|cause| StreamError::File {
