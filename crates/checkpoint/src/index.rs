@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::{CheckpointError, Dtype, huggingface, safetensors};
+use crate::{CheckpointError, Content, Dtype, huggingface, safetensors};
 
 /// One tensor of a checkpoint, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +12,9 @@ pub struct Tensor {
     pub dtype: Dtype,
     /// Elements along each dimension; empty for a scalar.
     pub shape: Vec<u64>,
-    /// Index into [`Checkpoint::files`].
+    /// Index into [`Checkpoint::contents`].
     pub file: u32,
-    /// Where its bytes begin, from the start of the file.
+    /// Where its bytes begin, from the start of the content.
     pub offset: u64,
     /// How many bytes it has.
     pub length: u64,
@@ -22,13 +22,11 @@ pub struct Tensor {
 
 /// An index of a checkpoint, from headers alone.
 ///
-/// Every tensor lies within its file as the file was when it was opened.
+/// Every tensor lies within its content, and that within its file as the file was when it was opened.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
-    /// The files that hold the tensors.
-    pub files: Vec<PathBuf>,
-    /// The length of each file, in bytes.
-    pub file_lengths: Vec<u64>,
+    /// What the files hold.
+    pub contents: Vec<Content>,
     /// All tensors, in the order of (file, offset).
     pub tensors: Vec<Tensor>,
     /// What the files say of themselves; where shards differ, the first one's word.
@@ -64,19 +62,23 @@ impl Checkpoint {
         self.tensors.get(self.by_name[place])
     }
 
+    /// The path of each content's file.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.contents.iter().map(|content| content.path()).collect()
+    }
+
     /// The path of the file that holds `tensor`.
     pub(crate) fn file_of(&self, tensor: &Tensor) -> PathBuf {
-        self.files[tensor.file as usize].clone()
+        self.contents[tensor.file as usize].path()
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let header = safetensors::read(&path, self.files.len() as u32)?;
+        let header = safetensors::read(&path, self.contents.len() as u32)?;
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }
         self.tensors.extend(header.tensors);
-        self.files.push(path);
-        self.file_lengths.push(header.file_length);
+        self.contents.push(Content::plain(path, header.file_length));
         Ok(())
     }
 

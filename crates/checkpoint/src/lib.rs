@@ -6,6 +6,7 @@
 //! each chunk of that address space is filled.
 
 mod block_layout;
+mod content;
 mod dtype;
 mod error;
 mod huggingface;
@@ -14,6 +15,7 @@ mod layout;
 mod safetensors;
 
 pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
+pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};

@@ -40,7 +40,7 @@ impl Checkpoint {
     #[getter]
     fn files(&self) -> Vec<String> {
         self.0
-            .files
+            .paths()
             .iter()
             .map(|file| file.to_string_lossy().into_owned())
             .collect()

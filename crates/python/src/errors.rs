@@ -57,8 +57,9 @@ pub fn from_stream(error: StreamError) -> PyErr {
         StreamError::Closed => ClosedError::new_err(words),
         #[cfg(target_os = "linux")]
         StreamError::Device(_) => WeightstreamError::new_err(words),
-        StreamError::Memory(_) | StreamError::Thread(_) | StreamError::Forked => {
-            WeightstreamError::new_err(words)
-        }
+        StreamError::Buffers { .. }
+        | StreamError::Memory(_)
+        | StreamError::Thread(_)
+        | StreamError::Forked => WeightstreamError::new_err(words),
     }
 }

@@ -5,7 +5,7 @@ use crate::cuda::pager::{self, Shared};
 use crate::error::StreamError;
 use crate::recorder::{Record, RecordKind};
 use crate::stats::Stats;
-use crate::stream::OpenSource;
+use crate::stream::{OpenSource, plain_content};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -97,7 +97,7 @@ impl DeviceStream {
         let opened = Instant::now();
         let lengths = files
             .iter()
-            .map(crate::stream::file_length)
+            .map(|path| plain_content(path).map(|content| content.length()))
             .collect::<Result<Vec<_>, _>>()?;
         let driver = options.driver;
         let granularity = driver.granularity() as u64;
