@@ -18,7 +18,7 @@ use weightstream::{
 use weightstream_codec::{Element, encode};
 use xxhash_rust::xxh3::xxh3_64;
 
-const EXTENTS: u64 = 50;
+const EXTENTS: u64 = 64;
 const TENSORS: u64 = 20;
 
 /// Extents of odd lengths, in two files, none where it lies in the content.
@@ -130,7 +130,7 @@ impl Model {
         });
         let faults = faults.clone();
         let options = Options {
-            memory: Stream::least_memory() + (9 << 19),
+            memory: Stream::least_memory() + (6 << 20),
             chunk_bytes: Some(256 << 10),
             backend: None,
             source: Some(Box::new(move |files, listener| {
@@ -178,7 +178,7 @@ fn a_flipped_bit_is_an_error_that_names_the_tensor_and_goes_when_it_is_mended() 
     let model = Model::new();
     let stream = model.stream(&Faults::default());
     model.pass(&stream).unwrap();
-    let extent = *model.content.extents(0..u64::MAX).nth(31).unwrap();
+    let extent = *model.content.extents(0..u64::MAX).nth(41).unwrap();
     let file = std::fs::File::options()
         .read(true)
         .write(true)
