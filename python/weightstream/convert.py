@@ -5,11 +5,12 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from weightstream import _native
 from weightstream.lazy import Deferred
 from weightstream.memory import format_bytes
 from weightstream.stored import DTYPE_WORDS, Stored
@@ -22,18 +23,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightstream" / "converted"
 
 
-def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[str, dict[str, Stored]]:
+def convert(tensors: Mapping[str, Deferred], contents: _native.Contents) -> tuple[str, dict[str, Stored]]:
     """Compute `tensors` into a side file, or find it there from an earlier time.
 
     Returns the file's path and where each tensor lies in it, as parts of file 0. One tensor is in memory at a
     time. The file is reused as long as the sources keep their path, size and time of change.
     """
     header, layout, size = _layout(tensors)
-    path = cache_folder() / f"{_key(tensors, files)}.safetensors"
+    path = cache_folder() / f"{_key(tensors, contents)}.safetensors"
     if not (path.exists() and path.stat().st_size == size):
         _logger.info("converting %d weights (%s) once, to %s", len(tensors), format_bytes(size), path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, header, tensors, files)
+        _write(path, header, tensors, contents)
     return str(path), layout
 
 
@@ -55,9 +56,9 @@ def _layout(tensors: Mapping[str, Deferred]) -> tuple[bytes, dict[str, Stored], 
     return len(text).to_bytes(8, "little") + text, layout, begin + end
 
 
-def _key(tensors: Mapping[str, Deferred], files: Sequence[str]) -> str:
+def _key(tensors: Mapping[str, Deferred], contents: _native.Contents) -> str:
     digest = hashlib.sha256(torch.__version__.encode())
-    for file in files:
+    for file in contents.paths:
         status = os.stat(file)
         digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
     for name, tensor in tensors.items():
@@ -65,13 +66,13 @@ def _key(tensors: Mapping[str, Deferred], files: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Sequence[str]) -> None:
+def _write(path: Path, header: bytes, tensors: Mapping[str, Deferred], contents: _native.Contents) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as out:
         try:
             out.write(header)
             for tensor in tensors.values():
                 with torch.no_grad():
-                    value = tensor.read(files)
+                    value = tensor.read(contents)
                 if value.numel():
                     out.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
                 del value
