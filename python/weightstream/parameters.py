@@ -161,7 +161,7 @@ def settle(
 ) -> tuple[list[tuple[Slot, Stored]], _native.Contents, IO[Any] | None]:
     """Convert what is not stored as the module wants it.
 
-    Returns pairs, the contents in which all of it lies, and a side file among them, which stays while it is open.
+    Returns pairs, the contents in which all lies, and a side file among them, which stays while it is open.
     """
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
