@@ -99,3 +99,6 @@ class Stream:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+
+def run_command(arguments: Sequence[str], executable: str) -> int:
+    """Run the command `weightstream`; the first argument is its own name. Returns its exit code."""

@@ -1,6 +1,6 @@
 //! One chunk: put together from where its weights come from, and coded.
 
-use weightstream::Dtype;
+use weightstream::{Dtype, Part, Reader};
 use weightstream_checkpoint::packed::{
     Code, Element, FRAME_ALIGNMENT, FrameRow, STORED_ALIGNMENT, checksum,
 };
@@ -9,7 +9,6 @@ use crate::PackError;
 use crate::arrangement::Arrangement;
 use crate::convert::convert;
 use crate::pack::Coding;
-use crate::pipeline::Reader;
 
 /// A chunk as it is stored.
 #[derive(Debug, Default)]
@@ -22,7 +21,7 @@ pub struct CodedChunk {
 pub fn gather(
     arrangement: &Arrangement,
     chunk: u64,
-    reader: &mut Reader<'_>,
+    reader: &mut Reader,
     raw: &mut Vec<u8>,
 ) -> Result<(), PackError> {
     let range = arrangement.chunk(chunk);
@@ -35,15 +34,20 @@ pub fn gather(
         let to = (start - range.start) as usize..(end - range.start) as usize;
         let Some(to) = raw.get_mut(to) else { continue };
         let skip = start - placed.addresses.start;
+        let part = |offset, length: usize| Part {
+            file: placed.part.file,
+            offset,
+            length: length as u64,
+        };
         if placed.stored == placed.dtype {
-            reader.read(placed.part.file, placed.part.offset + skip, to)?;
+            reader.read(&[part(placed.part.offset + skip, to.len())], to)?;
         } else {
             // Elements may straddle two chunks only where they are not aligned to their size; converted ones are.
             let (size, stored) = (bytes(placed.dtype), bytes(placed.stored));
             let elements = (end - start) / size;
             converted.resize((elements * stored) as usize, 0);
             let offset = placed.part.offset + skip / size * stored;
-            reader.read(placed.part.file, offset, &mut converted)?;
+            reader.read(&[part(offset, converted.len())], &mut converted)?;
             convert(placed.stored, placed.dtype, &converted, to);
         }
     }

@@ -23,10 +23,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens or makes the journal of `folder`; gives what a run with the same fingerprint has noted there.
-    pub fn open(
-        folder: &Path,
-        fingerprint: &[u8; 32],
-    ) -> Result<(Self, Vec<(ChunkRow, Vec<FrameRow>)>), PackError> {
+    pub fn open(folder: &Path, fingerprint: &[u8; 32]) -> Result<(Self, Vec<Record>), PackError> {
         let path = folder.join(JOURNAL);
         let mut file = OpenOptions::new()
             .create(true)
@@ -86,7 +83,7 @@ impl Journal {
 }
 
 /// The records up to the first that was not finished.
-fn parse(mut bytes: &[u8]) -> Vec<(ChunkRow, Vec<FrameRow>)> {
+fn parse(mut bytes: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some((record, rest)) = parse_record(bytes) {
         records.push(record);
@@ -95,7 +92,8 @@ fn parse(mut bytes: &[u8]) -> Vec<(ChunkRow, Vec<FrameRow>)> {
     records
 }
 
-type Record = (ChunkRow, Vec<FrameRow>);
+/// A chunk that was written, and its frames.
+pub type Record = (ChunkRow, Vec<FrameRow>);
 
 fn parse_record(bytes: &[u8]) -> Option<(Record, &[u8])> {
     let frames = u32::from_le_bytes(*bytes.get(4..)?.first_chunk()?);

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use weightstream::{Checkpoint, Dtype};
+use weightstream::{Checkpoint, Dtype, Reader};
 use weightstream_checkpoint::packed::{
     CHUNK_BYTES, ChunkRow, DataFile, FrameRow, MANIFEST, Manifest, Packed, checksum, file_name,
 };
@@ -13,9 +13,9 @@ use crate::PackError;
 use crate::arrangement::Arrangement;
 use crate::companions;
 use crate::frames::{CodedChunk, code, gather};
-use crate::journal::Journal;
+use crate::journal::{Journal, Record};
 use crate::order::Order;
-use crate::pipeline::{Reader, Steps, run};
+use crate::pipeline::{Steps, run};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::verify::verify;
 
@@ -181,7 +181,7 @@ fn finished(
 /// Takes over what an interrupted run has written, as far as it proves to be right.
 fn resume(
     arrangement: &Arrangement,
-    recorded: Vec<(ChunkRow, Vec<FrameRow>)>,
+    recorded: Vec<Record>,
     writer: &mut Writer,
     journal: &mut Journal,
     tell: &mut Teller<'_>,

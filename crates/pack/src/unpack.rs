@@ -5,11 +5,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use weightstream::Tensor;
+use weightstream::{Part, Reader, Tensor};
 use weightstream_checkpoint::packed::{FRAME_ALIGNMENT, Packed};
 
 use crate::companions;
-use crate::pipeline::{Reader, Steps, run};
+use crate::pipeline::{Steps, run};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::{PackError, Report};
 
@@ -77,7 +77,12 @@ pub fn unpack(
             read: |piece: u64, raw: &mut Vec<u8>| {
                 let (offset, length) = pieces.get(piece as usize).copied().unwrap_or_default();
                 raw.resize(length as usize, 0);
-                reader.read(0, offset, raw)
+                let part = Part {
+                    file: 0,
+                    offset,
+                    length,
+                };
+                Ok(reader.read(&[part], raw)?)
             },
             code: |_, raw: &[u8]| Ok(raw.to_vec()),
             write: |_, raw: Vec<u8>| {

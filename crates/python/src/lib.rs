@@ -2,6 +2,7 @@
 //! `python/weightstream/_native.pyi`.
 
 mod checkpoint;
+mod command;
 mod errors;
 mod stream;
 
@@ -15,5 +16,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<checkpoint::Tensor>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
     Ok(())
 }
