@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: help build test test-older-torch check format demo bench clean
+.PHONY: help build test test-older-torch check format demo bench fixtures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ demo: $(VENV)/.extension $(VENV)/.demo ## two real models in a quarter of their 
 
 bench: $(VENV)/.extension $(VENV)/.bench ## against the alternatives, in memory cgroups; options: make bench BENCH=--quick
 	@$(BIN)/python -m bench $(BENCH)
+
+fixtures: $(VENV)/.dependencies ## the cases that Rust's operators are tested with, computed by torch
+	@$(BIN)/python crates/graph/tests/operators/generate.py
 
 clean: ## what was built and installed; .cache (downloads, converted models) stays
 	rm -rf $(VENV) $(OLDER) dist target python/weightstream/*.so
