@@ -288,7 +288,11 @@ impl Stream {
         let chunk_bytes = self.shared.layout.chunk_bytes() as u64;
         let slots = budget::slots(memory, chunk_bytes, self.shared.stats().buffers)?;
         let slots = slots.min(self.shared.layout.chunks() as usize);
-        self.ask(|done| Command::Resize(slots, done))
+        self.ask(|done| Command::Resize {
+            slots,
+            memory,
+            done,
+        })
     }
 
     /// What happened so far: all that the calling thread has seen is in it.
@@ -410,7 +414,7 @@ fn is_sliced(layout: &Layout, chunk: u32, most: u64) -> bool {
     })
 }
 
-fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {
+pub(crate) fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {
     std::fs::metadata(path)
         .map(|metadata| Content::plain(path.clone(), metadata.len()))
         .map_err(|cause| StreamError::File {
