@@ -21,8 +21,11 @@
 //! ```
 
 mod budget;
+#[cfg(target_os = "linux")]
+pub mod cuda;
 mod error;
 mod failures;
+mod loader;
 mod pager;
 mod recorder;
 mod stats;
@@ -31,10 +34,10 @@ mod stream;
 pub use error::{StreamError, WeightError};
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
-pub use stream::{Options, Stream};
+pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
-    Part, Tensor,
+    Part, StoredFile, Tensor,
 };
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;
