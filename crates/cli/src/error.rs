@@ -34,4 +34,7 @@ pub enum CliError {
         action: &'static str,
         source: io::Error,
     },
+
+    #[error("{0}")]
+    Other(String),
 }

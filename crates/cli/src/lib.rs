@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod error;
 mod size;
+mod sweep;
 mod table;
 
 use std::ffi::OsString;

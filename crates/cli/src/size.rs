@@ -47,6 +47,21 @@ pub fn format(bytes: u64) -> String {
     format!("{count:.2} TiB")
 }
 
+/// Bytes a second.
+pub fn format_rate(rate: f64) -> String {
+    format!("{:.2} GB/s", rate / 1e9)
+}
+
+/// Seconds: the shorter, the finer.
+pub fn format_time(seconds: f64) -> String {
+    match seconds {
+        0.0..1e-3 => format!("{:.0} µs", seconds * 1e6),
+        1e-3..1.0 => format!("{:.0} ms", seconds * 1e3),
+        1.0..120.0 => format!("{seconds:.2} s"),
+        _ => format!("{:.1} min", seconds / 60.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +100,8 @@ mod tests {
         assert_eq!(format(512), "512 B");
         assert_eq!(format(3 << 29), "1.50 GiB");
         assert_eq!(format(5 << 40), "5.00 TiB");
+        assert_eq!(format_time(0.000_12), "120 µs");
+        assert_eq!(format_time(0.25), "250 ms");
+        assert_eq!(format_time(300.0), "5.0 min");
     }
 }

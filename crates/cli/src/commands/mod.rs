@@ -34,6 +34,10 @@ commands! {
     inspect Inspect,
     /// Read all of a checkpoint and check it
     verify Verify,
+    /// Measure what this disk delivers and how fast it is decoded
+    bench Bench,
+    /// Show what of this machine is used, what is missing, and what that costs
+    doctor Doctor,
     /// Print the completions for a shell
     completions Completions,
     /// Print the man page, or write those of all commands to a folder
