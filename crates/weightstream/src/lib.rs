@@ -29,9 +29,10 @@ mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
-pub use stream::{Options, Stream};
+pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Checkpoint, CheckpointError, Dtype, Layout, LayoutError, Parameter, Part, Tensor,
 };

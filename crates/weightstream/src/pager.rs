@@ -9,6 +9,7 @@ use crate::recorder::{Record, RecordKind, Recorder};
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,8 +54,15 @@ pub struct Shared {
     pub completions: SegQueue<Completion>,
     pub commands: SegQueue<Command>,
     pub failures: Failures,
+    pub alarm: Option<Alarm>,
+    /// The pager has ended: nobody answers any more.
+    pub ended: AtomicBool,
     pub stats: Mutex<Stats>,
 }
+
+/// Called by the pager before a thread that is in no block goes on with a substitute for a weight. It must wait for
+/// nothing: that thread may hold any lock.
+pub type Alarm = Box<dyn Fn() + Send + Sync>;
 
 impl Shared {
     pub fn stats(&self) -> Stats {
@@ -88,6 +96,7 @@ struct Unserved(Arc<Shared>);
 
 impl Drop for Unserved {
     fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
         self.0.space.close();
     }
 }
@@ -98,6 +107,12 @@ struct Reading {
     bytes: u64,
     since: u64,
     attempts: usize,
+}
+
+/// A chunk that threads wait for.
+struct Awaited {
+    since: u64,
+    threads: Vec<u32>,
 }
 
 /// A caller inside a pass.
@@ -119,8 +134,8 @@ pub struct Pager {
     pauses: Vec<(Instant, u32)>,
     /// Chunks whose bytes are a substitute.
     substituted: Vec<u32>,
-    /// Chunks that threads wait for, and since when.
-    awaited: HashMap<u32, u64>,
+    /// Chunks that threads wait for.
+    awaited: HashMap<u32, Awaited>,
     stalled_since: u64,
     reading_since: u64,
     busy_since: Option<u64>,
@@ -291,7 +306,14 @@ impl Pager {
             cause: error,
         };
         log::error!("{error}");
-        self.shared.failures.report(error);
+        let waiting = self.awaited.get(&chunk).map(|awaited| &awaited.threads[..]);
+        let outside = self
+            .shared
+            .failures
+            .report(error, waiting.unwrap_or_default());
+        if let (true, Some(alarm)) = (outside, &self.shared.alarm) {
+            alarm();
+        }
         // SAFETY: the slot belongs to this chunk, which is absent: nobody sees the slot, and its read has ended.
         unsafe {
             self.shared
@@ -307,7 +329,7 @@ impl Pager {
 
     /// Whoever waited for the chunk goes on.
     fn served(&mut self, chunk: u32, now: u64) {
-        if let Some(since) = self.awaited.remove(&chunk) {
+        if let Some(Awaited { since, .. }) = self.awaited.remove(&chunk) {
             self.recorder.add(|| Record {
                 kind: RecordKind::Stall,
                 start_ns: since,
@@ -342,7 +364,11 @@ impl Pager {
                     if self.awaited.is_empty() {
                         self.stalled_since = now;
                     }
-                    self.awaited.entry(chunk).or_insert(now);
+                    let awaited = self.awaited.entry(chunk).or_insert_with(|| Awaited {
+                        since: now,
+                        threads: Vec::new(),
+                    });
+                    awaited.threads.push(thread);
                 }
                 self.engine
                     .missing(thread, chunk, self.shared.layout.unit_at(offset));

@@ -3,7 +3,7 @@
 use crate::budget;
 use crate::error::StreamError;
 use crate::failures::Failures;
-use crate::pager::{Command, Pager, Shared};
+use crate::pager::{Alarm, Command, Pager, Shared};
 use crate::recorder::Record;
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
@@ -32,6 +32,9 @@ pub struct Options {
     pub backend: Option<Backend>,
     /// Where bytes come from; None reads the files directly.
     pub source: Option<OpenSource>,
+    /// Called where a weight that is used outside of all blocks can't be read, before whoever uses it goes on; see
+    /// [`Stream::check_outside`]. It must wait for nothing, and call nothing of the stream.
+    pub alarm: Option<Alarm>,
 }
 
 impl Options {
@@ -42,6 +45,7 @@ impl Options {
             chunk_bytes: None,
             backend: None,
             source: None,
+            alarm: None,
         }
     }
 }
@@ -114,6 +118,8 @@ impl Stream {
             completions: SegQueue::new(),
             commands: SegQueue::new(),
             failures: Failures::default(),
+            alarm: options.alarm,
+            ended: AtomicBool::new(false),
             stats: Mutex::new(stats),
         });
         let source = {
@@ -207,9 +213,7 @@ impl Stream {
     pub fn enter(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
         self.usable()?;
         ensure_fault_handler();
-        if let Some(failed) = self.shared.failures.uncured() {
-            self.ask(|done| Command::Cure(failed, done))?;
-        }
+        self.cure()?;
         self.shared.failures.enter(current_thread())?;
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::enter(block).number());
@@ -217,17 +221,68 @@ impl Stream {
         Ok(())
     }
 
-    /// The calling thread has left the block.
+    /// The calling thread has left the block; whether it is in no other one now.
     ///
     /// # Errors
     /// A weight could not be read while the thread was inside: what it computed is not to be used.
-    pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
+    pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<bool, StreamError> {
         self.usable()?;
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::leave(block).number());
         }
-        self.shared.failures.leave(current_thread())?;
-        Ok(())
+        Ok(self.shared.failures.leave(current_thread())?)
+    }
+
+    /// Where blocks can't be seen: a number that [`check_since`](Self::check_since) takes at the end of what is done
+    /// with the weights from now on, in the same or another thread.
+    ///
+    /// # Errors
+    /// The stream is closed.
+    pub fn mark(&self) -> Result<u64, StreamError> {
+        self.usable()?;
+        ensure_fault_handler();
+        self.cure()?;
+        Ok(self.shared.failures.count())
+    }
+
+    /// # Errors
+    /// A weight could not be read since [`mark`](Self::mark) gave this number: what was computed is not to be used.
+    pub fn check_since(&self, mark: u64) -> Result<(), StreamError> {
+        self.usable()?;
+        let found = self.shared.failures.since(current_thread(), mark);
+        self.cure()?;
+        Ok(found?)
+    }
+
+    /// For work whose beginning could not be seen either.
+    ///
+    /// # Errors
+    /// A weight could not be read that the calling thread has not been told of: what it computed is not to be used.
+    pub fn check(&self) -> Result<(), StreamError> {
+        self.usable()?;
+        let found = self.shared.failures.news(current_thread());
+        self.cure()?;
+        Ok(found?)
+    }
+
+    /// After [`Options::alarm`], in the thread that it was most likely for.
+    ///
+    /// # Errors
+    /// A weight could not be read that the calling thread used outside of all blocks, or a worker that may have worked
+    /// for it.
+    pub fn check_outside(&self) -> Result<(), StreamError> {
+        self.usable()?;
+        let found = self.shared.failures.outside(current_thread());
+        self.cure()?;
+        Ok(found?)
+    }
+
+    /// Has substitutes for weights that could not be read taken away.
+    fn cure(&self) -> Result<(), StreamError> {
+        match self.shared.failures.uncured() {
+            Some(failed) => self.ask(|done| Command::Cure(failed, done)),
+            None => Ok(()),
+        }
     }
 
     /// Brings the given (address, length in bytes) ranges in now, with many reads at once, and returns when they can
@@ -303,8 +358,8 @@ impl Stream {
             match answer.recv_timeout(Duration::from_millis(100)) {
                 Ok(answer) => return Ok(answer),
                 // A question that came after the pager's last look is never answered.
-                Err(RecvTimeoutError::Timeout) if !self.is_closed() => {}
-                Err(_) => return Err(StreamError::Closed),
+                Err(RecvTimeoutError::Timeout) if self.usable().is_ok() => {}
+                Err(_) => return Err(self.usable().err().unwrap_or(StreamError::Closed)),
             }
         }
     }
@@ -315,6 +370,9 @@ impl Stream {
         }
         if std::process::id() != self.owner {
             return Err(StreamError::Forked);
+        }
+        if self.shared.ended.load(Ordering::SeqCst) {
+            return Err(StreamError::Ended);
         }
         Ok(())
     }
