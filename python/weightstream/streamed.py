@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from weightstream import _native
+from weightstream import _native, guard
 from weightstream.errors import WeightstreamError
 from weightstream.progress import Progress
 from weightstream.protection import refuse_pickle
@@ -20,6 +20,7 @@ class Streamed:
 
     def __init__(self, stream: _native.Stream, block_names: list[str]) -> None:
         self.stream = stream
+        self.number = guard.register(stream)
         self.block_names = block_names
         self.handles: list[RemovableHandle] = []
         self.progress: Progress | None = Progress(stream)

@@ -14,6 +14,8 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     logging::listen();
     errors::register(module)?;
+    module.add_function(wrap_pyfunction!(alarm::use_signal, module)?)?;
+    module.add_function(wrap_pyfunction!(alarm::look, module)?)?;
     module.add_class::<checkpoint::Checkpoint>()?;
     module.add_class::<checkpoint::Tensor>()?;
     module.add_class::<faults::Faults>()?;

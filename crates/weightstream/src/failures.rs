@@ -2,8 +2,11 @@
 //!
 //! When a weight can't be read, the thread that waits for it is let go on with NaN in its place: it stands in the
 //! middle of an operator and can't be stopped. What it computes must therefore never be handed on:
-//! - every thread that is inside a block then, or enters one before the NaN is taken away, gets the error when it leaves;
+//! - every thread that is inside a block then gets the error when it leaves, and nobody else enters one before;
 //! - a thread outside of all blocks gets it when it next checks or enters one, and the stream's user is told at once.
+//!
+//! The NaN is taken away (cured) once everybody inside a block has been told. Earlier it would be read again, in vain,
+//! by an operator that is still at it, and that could go on for ever.
 
 use crate::error::WeightError;
 use std::collections::{HashMap, HashSet};
@@ -23,9 +26,9 @@ struct State {
     /// Nobody was inside a block then: a library's worker among them can't have worked for one that will be told at the
     /// end of its block.
     alone: bool,
-    /// For each thread inside a block: how deep, and the failures that don't concern it.
+    /// For each thread inside a block: how deep, and the failures that it knows of.
     inside: HashMap<u32, (u32, u64)>,
-    /// The failures that each thread was told of, or that don't concern it. Empty as long as there was none.
+    /// The cured failures that each thread knows of. Empty as long as there was none.
     told: HashMap<u32, u64>,
 }
 
@@ -36,19 +39,11 @@ pub struct Failures {
     state: Mutex<State>,
 }
 
+type Told = Result<(), Arc<WeightError>>;
+
 impl State {
-    /// The thread knows now of everything up to failure `failed`.
-    fn tell(&mut self, thread: u32, failed: u64) {
-        if failed == 0 {
-            return;
-        }
-        self.outside.remove(&thread);
-        self.alone &= !self.outside.is_empty();
-        if self.told.len() >= MANY && !self.told.contains_key(&thread) {
-            self.told.retain(|&thread, _| is_alive(thread));
-            self.outside.retain(|&thread| is_alive(thread));
-        }
-        self.told.insert(thread, failed);
+    fn error(&self) -> Told {
+        self.last.clone().map_or(Ok(()), Err)
     }
 }
 
@@ -61,8 +56,7 @@ impl Failures {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Failures so far.
-    pub fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         self.failed.load(Ordering::SeqCst)
     }
 
@@ -81,30 +75,40 @@ impl Failures {
         !outside.is_empty()
     }
 
+    /// Failures so far, if there are any to be cured and nobody inside a block is to be told of them.
+    pub fn curable(&self) -> Option<u64> {
+        let failed = self.count();
+        if failed == 0 {
+            return None;
+        }
+        let mut state = self.lock();
+        state
+            .inside
+            .retain(|&thread, &mut (_, known)| known >= failed || is_alive(thread));
+        let all_know = state.inside.values().all(|&(_, known)| known >= failed);
+        (failed > state.cured && all_know).then_some(failed)
+    }
+
     /// All substitutes up to failure `failed` are gone.
     pub fn cure(&self, failed: u64) {
         let mut state = self.lock();
         state.cured = state.cured.max(failed);
     }
 
-    /// Failures so far, if any of them has not been cured.
-    pub fn uncured(&self) -> Option<u64> {
-        let failed = self.count();
-        (failed > 0 && failed > self.lock().cured).then_some(failed)
-    }
-
-    /// A thread enters a block. An error where a weight was missing outside of all blocks since the last time.
-    pub fn enter(&self, thread: u32) -> Result<(), Arc<WeightError>> {
+    /// A thread enters a block. An error where a weight was missing outside of all blocks since the last time, or is
+    /// missing still.
+    pub fn enter(&self, thread: u32) -> Told {
         let mut state = self.lock();
-        if state.alone || state.outside.contains(&thread) {
+        let failed = self.count();
+        let missed = state.outside.remove(&thread) | state.alone;
+        if missed || failed > state.cured {
             state.alone = false;
-            state.tell(thread, self.count());
-            if let Some(error) = state.last.clone() {
-                return Err(error);
+            if let Some((_, known)) = state.inside.get_mut(&thread) {
+                *known = failed;
             }
+            return state.error();
         }
-        let cured = state.cured;
-        state.inside.entry(thread).or_insert((0, cured)).0 += 1;
+        state.inside.entry(thread).or_insert((0, failed)).0 += 1;
         Ok(())
     }
 
@@ -123,52 +127,59 @@ impl Failures {
         if outermost {
             state.inside.remove(&thread);
         }
-        state.tell(thread, failed);
-        match state.last.clone() {
-            Some(error) if !told => Err(error),
-            _ => Ok(outermost),
+        if !told {
+            state.error()?;
         }
+        Ok(outermost)
     }
 
-    /// An error where a weight was missing since failure `since`.
-    pub fn since(&self, thread: u32, since: u64) -> Result<(), Arc<WeightError>> {
-        if self.count() <= since {
+    /// What [`since`](Self::since) takes for whatever is done from now on.
+    pub fn mark(&self) -> u64 {
+        self.lock().cured
+    }
+
+    /// An error where a weight was missing since `mark`.
+    pub fn since(&self, mark: u64) -> Told {
+        if self.count() <= mark {
             return Ok(());
         }
-        let (mut state, failed) = (self.lock(), self.count());
-        state.tell(thread, failed);
-        state.last.clone().map_or(Ok(()), Err)
+        self.lock().error()
     }
 
     /// An error where a weight was missing that the thread has not been told of. Nothing inside a block: the end of
     /// that tells. A thread that was never seen before may hear of something that happened before it began.
-    pub fn news(&self, thread: u32) -> Result<(), Arc<WeightError>> {
-        if self.count() == 0 {
+    pub fn news(&self, thread: u32) -> Told {
+        let state = self.lock();
+        let known = state.told.get(&thread).copied().unwrap_or(0);
+        if self.count() <= known || state.inside.contains_key(&thread) {
             return Ok(());
         }
-        let known = {
-            let state = self.lock();
-            if state.inside.contains_key(&thread) {
-                return Ok(());
-            }
-            state.told.get(&thread).copied().unwrap_or(0)
-        };
-        self.since(thread, known)
+        state.error()
     }
 
-    /// An error where a weight was missing outside of all blocks, for the calling thread or for one that may have
-    /// worked for it.
-    pub fn outside(&self, thread: u32) -> Result<(), Arc<WeightError>> {
-        if self.count() == 0 {
-            return Ok(());
-        }
+    /// An error where a weight was missing outside of all blocks, for the calling thread; where that is the `only` one
+    /// but for libraries' workers, also for one of these.
+    pub fn outside(&self, thread: u32, only: bool) -> Told {
         let mut state = self.lock();
-        if !state.alone && !state.outside.contains(&thread) {
+        let worker = state.alone && only;
+        if !worker && !state.outside.contains(&thread) {
             return Ok(());
         }
         state.alone = false;
-        state.tell(thread, self.count());
-        state.last.clone().map_or(Ok(()), Err)
+        state.error()
+    }
+
+    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
+    pub fn told(&self, thread: u32) {
+        let mut state = self.lock();
+        let cured = state.cured;
+        state.outside.remove(&thread);
+        state.alone &= !state.outside.is_empty();
+        if state.told.len() >= MANY && !state.told.contains_key(&thread) {
+            state.told.retain(|&thread, _| is_alive(thread));
+            state.outside.retain(|&thread| is_alive(thread));
+        }
+        state.told.insert(thread, cured);
     }
 }
 
@@ -180,9 +191,12 @@ mod tests {
     use std::path::Path;
     use weightstream_source::{ReadError, ReadErrorKind};
 
-    const ME: u32 = 1;
     const OTHER: u32 = 2;
     const WORKER: u32 = 3;
+
+    fn me() -> u32 {
+        std::process::id()
+    }
 
     fn error() -> WeightError {
         WeightError {
@@ -196,62 +210,100 @@ mod tests {
         }
     }
 
+    fn cure(failures: &Failures) {
+        let failed = failures.curable().unwrap();
+        failures.cure(failed);
+    }
+
     #[test]
     fn inside_a_block_everybody_is_told_once() {
         let failures = Failures::default();
-        for thread in [ME, OTHER, ME] {
+        for thread in [me(), OTHER, me()] {
             failures.enter(thread).unwrap();
         }
-        assert!(!failures.report(error(), &[ME]));
-        assert!(failures.leave(ME).is_err());
-        assert!(failures.leave(ME).unwrap());
+        assert!(!failures.report(error(), &[me()]));
+        assert!(failures.leave(me()).is_err());
+        assert!(failures.leave(me()).unwrap());
         assert!(failures.leave(OTHER).is_err());
-        failures.cure(1);
+        cure(&failures);
         failures.enter(OTHER).unwrap();
         assert!(failures.leave(OTHER).unwrap());
     }
 
     #[test]
-    fn who_enters_before_the_cure_is_told() {
+    fn nobody_enters_and_nothing_is_cured_before_those_inside_are_told() {
         let failures = Failures::default();
+        // A thread that lives, so that it counts.
+        failures.enter(me()).unwrap();
+        failures.report(error(), &[me()]);
+        for _ in 0..2 {
+            assert_eq!(failures.curable(), None);
+            assert!(failures.enter(OTHER).is_err());
+        }
+        assert!(failures.leave(me()).is_err());
+        cure(&failures);
         failures.enter(OTHER).unwrap();
-        failures.report(error(), &[OTHER]);
-        failures.enter(ME).unwrap();
-        failures.cure(1);
-        assert!(failures.leave(ME).is_err());
-        assert!(failures.leave(OTHER).is_err());
-        assert_eq!(failures.uncured(), None);
+    }
+
+    #[test]
+    fn a_thread_that_ended_inside_a_block_is_not_waited_for() {
+        let failures = Failures::default();
+        failures.enter(u32::MAX).unwrap();
+        failures.report(error(), &[u32::MAX]);
+        cure(&failures);
     }
 
     #[test]
     fn outside_of_all_blocks_it_is_told_by_whatever_comes_first() {
         type Tell = fn(&Failures) -> bool;
         let ways: [Tell; 4] = [
-            |failures| failures.enter(ME).is_err(),
-            |failures| failures.news(ME).is_err(),
-            |failures| failures.since(ME, 0).is_err(),
-            |failures| failures.outside(ME).is_err(),
+            |failures| failures.enter(me()).is_err(),
+            |failures| failures.news(me()).is_err(),
+            |failures| failures.since(0).is_err(),
+            |failures| failures.outside(me(), false).is_err(),
         ];
         for tell in ways {
             let failures = Failures::default();
-            assert!(failures.report(error(), &[ME]));
+            assert_eq!(failures.mark(), 0);
+            assert!(failures.report(error(), &[me()]));
             assert!(tell(&failures));
-            failures.cure(1);
-            failures.outside(ME).unwrap();
-            failures.news(ME).unwrap();
-            failures.enter(ME).unwrap();
-            failures.leave(ME).unwrap();
+            cure(&failures);
+            failures.told(me());
+            failures.outside(me(), true).unwrap();
+            failures.news(me()).unwrap();
+            failures.enter(me()).unwrap();
+            failures.leave(me()).unwrap();
         }
     }
 
     #[test]
-    fn a_worker_of_a_block_may_also_have_worked_for_someone_outside() {
+    fn what_is_not_cured_is_told_again() {
         let failures = Failures::default();
-        failures.enter(ME).unwrap();
-        assert!(failures.report(error(), &[WORKER]));
-        assert!(failures.leave(ME).is_err());
-        failures.outside(ME).unwrap();
-        failures.enter(ME).unwrap();
+        failures.report(error(), &[OTHER]);
+        for _ in 0..2 {
+            assert!(failures.news(OTHER).is_err());
+            failures.told(OTHER);
+        }
+        // Cured while the thread is at it again.
+        cure(&failures);
         assert!(failures.news(OTHER).is_err());
+        failures.told(OTHER);
+        failures.news(OTHER).unwrap();
+    }
+
+    #[test]
+    fn a_worker_belongs_to_a_block_or_else_to_the_only_user() {
+        let failures = Failures::default();
+        failures.enter(me()).unwrap();
+        assert!(failures.report(error(), &[WORKER]));
+        failures.outside(me(), true).unwrap();
+        assert!(failures.leave(me()).is_err());
+        cure(&failures);
+        failures.enter(me()).unwrap();
+        failures.leave(me()).unwrap();
+
+        failures.report(error(), &[WORKER]);
+        failures.outside(me(), false).unwrap();
+        assert!(failures.outside(me(), true).is_err());
     }
 }

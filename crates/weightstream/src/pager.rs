@@ -134,6 +134,9 @@ pub struct Pager {
     pauses: Vec<(Instant, u32)>,
     /// Chunks whose bytes are a substitute.
     substituted: Vec<u32>,
+    /// Chunks that could not be read. Until the failure is cured, whoever needs them again is lost already and gets a
+    /// substitute at once: an operator that walks a weight several times would else wait for every retry each time.
+    unreadable: HashMap<u32, ReadError>,
     /// Chunks that threads wait for.
     awaited: HashMap<u32, Awaited>,
     stalled_since: u64,
@@ -162,6 +165,7 @@ impl Pager {
             reading: HashMap::new(),
             pauses: Vec::new(),
             substituted: Vec::new(),
+            unreadable: HashMap::new(),
             awaited: HashMap::new(),
             stalled_since: 0,
             reading_since: 0,
@@ -269,7 +273,8 @@ impl Pager {
             error.kind,
             ReadErrorKind::UnknownFile { .. } | ReadErrorKind::Abandoned
         );
-        if let (false, Some(&pause)) = (hopeless, PAUSES.get(reading.attempts)) {
+        let lost = hopeless || !self.unreadable.is_empty();
+        if let (false, Some(&pause)) = (lost, PAUSES.get(reading.attempts)) {
             self.stats.retries += 1;
             if self.stats.retries == 1 {
                 log::warn!("{error}; trying again");
@@ -284,28 +289,20 @@ impl Pager {
             );
             return;
         }
-        self.stats.errors += 1;
         let Some(slot) = self.engine.failed(chunk) else {
+            self.stats.errors += 1;
             return;
         };
-        let tensor = match self
-            .shared
-            .layout
-            .parameters_in(chunk)
-            .map(|placed| &placed.parameter.name)
-            .collect::<Vec<_>>()[..]
-        {
-            [] => String::new(),
-            [only] => only.clone(),
-            [first, ref others @ ..] => {
-                format!("{first} (and {} more in the same chunk)", others.len())
-            }
-        };
+        let first = self.unreadable.is_empty();
+        let known = self.unreadable.insert(chunk, error.clone()).is_some();
         let error = WeightError {
-            tensor,
+            tensor: self.tensor_in(chunk),
             cause: error,
         };
-        log::error!("{error}");
+        self.stats.errors += u64::from(!known);
+        if first {
+            log::error!("{error}");
+        }
         let waiting = self.awaited.get(&chunk).map(|awaited| &awaited.threads[..]);
         let outside = self
             .shared
@@ -325,6 +322,20 @@ impl Pager {
         self.engine.loaded(chunk);
         self.shared.space.mark_ready(chunk, slot);
         self.served(chunk, now);
+    }
+
+    /// The tensor whose bytes lie in the chunk, or the first of them.
+    fn tensor_in(&self, chunk: u32) -> String {
+        let mut names = self
+            .shared
+            .layout
+            .parameters_in(chunk)
+            .map(|placed| &placed.parameter.name);
+        let first = names.next().cloned().unwrap_or_default();
+        match names.count() {
+            0 => first,
+            others => format!("{first} (and {others} more in the same chunk)"),
+        }
     }
 
     /// Whoever waited for the chunk goes on.
@@ -431,6 +442,7 @@ impl Pager {
             Command::Settle(done) => self.settling.push(done),
             Command::Record(on, taken) => drop(taken.send(self.recorder.switch(on))),
             Command::Cure(failed, done) => {
+                self.unreadable.clear();
                 for chunk in std::mem::take(&mut self.substituted) {
                     self.engine.forget(chunk, actions);
                 }
@@ -466,7 +478,13 @@ impl Pager {
                         attempts: 0,
                     },
                 );
-                self.submit(chunk, slot);
+                match self.unreadable.get(&chunk) {
+                    Some(error) => self.shared.complete(Completion {
+                        token: to_token(chunk, slot),
+                        result: Err(error.clone()),
+                    }),
+                    None => self.submit(chunk, slot),
+                }
             }
             Action::Withdraw { chunk, .. } => {
                 // Refused only where the kernel runs out of mappings. The chunk is still there and its slot not free:

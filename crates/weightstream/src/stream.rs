@@ -1,7 +1,7 @@
 //! One model's weights, streaming.
 
 use crate::budget;
-use crate::error::StreamError;
+use crate::error::{StreamError, WeightError};
 use crate::failures::Failures;
 use crate::pager::{Alarm, Command, Pager, Shared};
 use crate::recorder::Record;
@@ -209,7 +209,8 @@ impl Stream {
     /// learns nothing, and a weight that can't be read is still told by [`leave`](Self::leave).
     ///
     /// # Errors
-    /// The stream is closed, or a weight could not be read outside of all blocks since the last call.
+    /// The stream is closed; or a weight could not be read, outside of all blocks since the last call, or for another
+    /// thread that has not left its block yet. Nothing was entered then.
     pub fn enter(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
         self.usable()?;
         ensure_fault_handler();
@@ -234,7 +235,7 @@ impl Stream {
     }
 
     /// Where blocks can't be seen: a number that [`check_since`](Self::check_since) takes at the end of what is done
-    /// with the weights from now on, in the same or another thread.
+    /// with the weights from now on.
     ///
     /// # Errors
     /// The stream is closed.
@@ -242,16 +243,14 @@ impl Stream {
         self.usable()?;
         ensure_fault_handler();
         self.cure()?;
-        Ok(self.shared.failures.count())
+        Ok(self.shared.failures.mark())
     }
 
     /// # Errors
     /// A weight could not be read since [`mark`](Self::mark) gave this number: what was computed is not to be used.
     pub fn check_since(&self, mark: u64) -> Result<(), StreamError> {
         self.usable()?;
-        let found = self.shared.failures.since(current_thread(), mark);
-        self.cure()?;
-        Ok(found?)
+        self.told(self.shared.failures.since(mark))
     }
 
     /// For work whose beginning could not be seen either.
@@ -260,26 +259,32 @@ impl Stream {
     /// A weight could not be read that the calling thread has not been told of: what it computed is not to be used.
     pub fn check(&self) -> Result<(), StreamError> {
         self.usable()?;
-        let found = self.shared.failures.news(current_thread());
-        self.cure()?;
-        Ok(found?)
+        self.told(self.shared.failures.news(current_thread()))
     }
 
-    /// After [`Options::alarm`], in the thread that it was most likely for.
+    /// After [`Options::alarm`], in a thread that it may have been for; whether that is the `only` one in this process
+    /// but for libraries' workers.
     ///
     /// # Errors
-    /// A weight could not be read that the calling thread used outside of all blocks, or a worker that may have worked
-    /// for it.
-    pub fn check_outside(&self) -> Result<(), StreamError> {
+    /// A weight could not be read that the calling thread used outside of all blocks, or a worker that must have
+    /// worked for it.
+    pub fn check_outside(&self, only: bool) -> Result<(), StreamError> {
         self.usable()?;
-        let found = self.shared.failures.outside(current_thread());
-        self.cure()?;
+        self.told(self.shared.failures.outside(current_thread(), only))
+    }
+
+    /// An error that is told outside of all blocks is over with that.
+    fn told(&self, found: Result<(), Arc<WeightError>>) -> Result<(), StreamError> {
+        if found.is_err() {
+            self.cure()?;
+            self.shared.failures.told(current_thread());
+        }
         Ok(found?)
     }
 
-    /// Has substitutes for weights that could not be read taken away.
+    /// Has substitutes for weights that could not be read taken away, once that is possible.
     fn cure(&self) -> Result<(), StreamError> {
-        match self.shared.failures.uncured() {
+        match self.shared.failures.curable() {
             Some(failed) => self.ask(|done| Command::Cure(failed, done)),
             None => Ok(()),
         }
