@@ -104,14 +104,14 @@ class _Apply:
 
 
 def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype)
+    probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype, device=tensor.device)
     changed = change(probe)
     if changed is probe and not probe.is_shared():  # type: ignore[no-untyped-call]
         return
     if changed.device != probe.device:
         wanted, remedy = (
             f"be moved to {changed.device}",
-            "streamed weights stay on the CPU; move the inputs instead",
+            f"streamed weights stay on {tensor.device}; move the inputs instead",
         )
     elif changed.dtype != probe.dtype:
         wanted = f"become {changed.dtype}"
@@ -159,6 +159,9 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
     Raises ReadError where they can't be loaded, ClosedError where they are gone.
     """
     stream = tensor.__dict__["__deepcopy__"].stream
+    if hasattr(stream, "copy"):  # weights on a device come there only when they are asked for
+        copied: torch.Tensor = stream.copy(tensor)
+        return copied
     stream.enter()
     try:
         return tensor.detach().clone()

@@ -2,6 +2,8 @@
 //! `python/weightstream/_native.pyi`.
 
 mod checkpoint;
+#[cfg(target_os = "linux")]
+mod device;
 mod errors;
 mod stream;
 
@@ -14,5 +16,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<checkpoint::Tensor>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
+    #[cfg(target_os = "linux")]
+    {
+        module.add_class::<device::Device>()?;
+        module.add_class::<device::DeviceStream>()?;
+    }
     Ok(())
 }

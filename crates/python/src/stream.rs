@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
-type Row = (&'static str, u64, u64, u32, u32);
+pub type Row = (&'static str, u64, u64, u32, u32);
 
 /// What the stream must place at one address.
 #[pyclass(module = "weightstream._native", frozen, from_py_object)]
 #[derive(Clone)]
-pub struct Parameter(weightstream::Parameter);
+pub struct Parameter(pub weightstream::Parameter);
 
 #[pymethods]
 impl Parameter {
@@ -113,54 +113,13 @@ impl Stream {
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = python.detach(|| self.stream.stats());
-        let dict = PyDict::new(python);
-        dict.set_item("source", self.stream.source_name())?;
-        for (name, value) in [
-            ("budget", stats.budget),
-            ("used", stats.used),
-            ("model_bytes", stats.model_bytes),
-            ("chunk_bytes", stats.chunk_bytes),
-            ("resident_bytes", stats.kept_bytes),
-            ("least", stats.least),
-            ("passes", stats.passes),
-            ("bytes_read", stats.bytes_read),
-            ("reads", stats.reads),
-            ("faults", stats.faults),
-            ("wasted", stats.wasted),
-            ("retries", stats.retries),
-            ("errors", stats.errors),
-            ("stall_ns", stats.stall_ns),
-            ("reading_ns", stats.reading_ns),
-            ("busy_bytes", stats.busy_bytes),
-            ("busy_ns", stats.busy_ns),
-            ("pass_bytes", stats.pass_bytes),
-            ("pass_ns", stats.pass_ns),
-            ("pass_stall_ns", stats.pass_stall_ns),
-        ] {
-            dict.set_item(name, value)?;
-        }
-        let rate = if stats.busy_ns > 0 {
-            stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
-        } else {
-            0.0
-        };
-        dict.set_item("read_rate", rate)?;
-        Ok(dict)
+        counters(python, &stats, self.stream.source_name())
     }
 
     fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
         let records = python
             .detach(|| self.stream.record(record))
             .map_err(from_stream)?;
-        let row = |record: weightstream::Record| {
-            (
-                record.kind.name(),
-                record.start_ns,
-                record.end_ns,
-                record.subject,
-                record.thread,
-            )
-        };
         Ok(records.into_iter().map(row).collect())
     }
 
@@ -172,4 +131,56 @@ impl Stream {
     fn closed(&self) -> bool {
         self.stream.is_closed()
     }
+}
+
+/// The counters as a dict.
+pub fn counters<'py>(
+    python: Python<'py>,
+    stats: &weightstream::Stats,
+    source: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(python);
+    dict.set_item("source", source)?;
+    for (name, value) in [
+        ("budget", stats.budget),
+        ("used", stats.used),
+        ("model_bytes", stats.model_bytes),
+        ("chunk_bytes", stats.chunk_bytes),
+        ("resident_bytes", stats.kept_bytes),
+        ("least", stats.least),
+        ("passes", stats.passes),
+        ("bytes_read", stats.bytes_read),
+        ("reads", stats.reads),
+        ("faults", stats.faults),
+        ("wasted", stats.wasted),
+        ("retries", stats.retries),
+        ("errors", stats.errors),
+        ("stall_ns", stats.stall_ns),
+        ("reading_ns", stats.reading_ns),
+        ("busy_bytes", stats.busy_bytes),
+        ("busy_ns", stats.busy_ns),
+        ("pass_bytes", stats.pass_bytes),
+        ("pass_ns", stats.pass_ns),
+        ("pass_stall_ns", stats.pass_stall_ns),
+    ] {
+        dict.set_item(name, value)?;
+    }
+    let rate = if stats.busy_ns > 0 {
+        stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
+    } else {
+        0.0
+    };
+    dict.set_item("read_rate", rate)?;
+    Ok(dict)
+}
+
+/// A record as Python gets it.
+pub fn row(record: weightstream::Record) -> Row {
+    (
+        record.kind.name(),
+        record.start_ns,
+        record.end_ns,
+        record.subject,
+        record.thread,
+    )
 }
