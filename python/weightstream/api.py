@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import nn
 
+from weightstream import _native
 from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Source
@@ -58,8 +59,8 @@ def load(
         config: a config of the library's own kind in place of the folder's config.json.
         strict: raise where names of the checkpoint and the model don't agree.
         device: a GPU to stream to ("cuda", "cuda:1"), whose memory `memory` then is; None for the CPU.
-        host_memory: pinned host memory behind the GPU, at most; half of what is free by default. What fits neither
-            is read from disk in each pass.
+        host_memory: pinned host memory behind the GPU, at most; half of what is free by default. What fits
+            neither is read from disk in each pass.
         resident: names of weights that stay on the GPU, for models that use them in places of their own.
         kwargs: go to the library (transformers: attn_implementation=..., trust_remote_code=...).
 
@@ -75,7 +76,7 @@ def load(
     else:
         from weightstream import transformers as library  # type: ignore[no-redef]
     index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
-    return start(model, index.files, pairs)
+    return start(model, index.contents, pairs)
 
 
 def stream(
@@ -120,7 +121,8 @@ def stream(
         wanted = _renamed(name, prefix, keys)
         if wanted is not None:
             tensors[wanted] = stored
-    return start(module, index.files, match(module, tensors, strict))
+    start(module, index.contents, match(module, tensors, strict))
+    return module
 
 
 def stats(model: nn.Module) -> Stats:
@@ -157,26 +159,26 @@ def close(model: nn.Module) -> None:
 
 def _starter(
     memory: Memory, device: DeviceLike, host_memory: Memory | None, resident: Sequence[str]
-) -> Callable[[Any, Sequence[str], Sequence[tuple[Slot, Source]]], Any]:
+) -> Callable[[Any, _native.Contents, Sequence[tuple[Slot, Source]]], Any]:
     """What starts to stream a module: on the CPU or to a GPU, with budgets that make sense."""
     if device is None or (isinstance(device, str | torch.device) and torch.device(device).type == "cpu"):
         if host_memory is not None or resident:
             raise ValueError("host_memory and resident belong to a GPU: pass device='cuda'")
         budget = parse_memory(memory)
-        return lambda module, files, pairs: _start(module, files, pairs, budget)
+        return lambda module, contents, pairs: _start(module, contents, pairs, budget)
     from weightstream import cuda
 
     gpu = cuda.Device.of(device)
     budget = parse_memory(memory, gpu.free_memory)
     host = parse_memory(0.5 if host_memory is None else host_memory)
-    return lambda module, files, pairs: cuda.start(module, files, pairs, gpu, budget, host, resident)
+    return lambda module, contents, pairs: cuda.start(module, contents, pairs, gpu, budget, host, resident)
 
 
 def _start(
-    module: nn.Module, files: Sequence[str], pairs: Sequence[tuple[Slot, Source]], budget: int
+    module: nn.Module, contents: _native.Contents, pairs: Sequence[tuple[Slot, Source]], budget: int
 ) -> nn.Module:
-    settled, files, side = settle(pairs, files)
-    stream, slots = place(settled, files, budget)
+    settled, contents, side = settle(pairs, contents)
+    stream, slots = place(settled, contents, budget)
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)

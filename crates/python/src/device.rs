@@ -1,5 +1,6 @@
 //! `Device` and `DeviceStream`.
 
+use crate::checkpoint::Contents;
 use crate::errors::from_stream;
 use crate::stream::{Parameter, Row, counters, row};
 use pyo3::exceptions::PyIndexError;
@@ -7,7 +8,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::ffi::c_void;
-use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream::StreamError;
 use weightstream::cuda::{
@@ -91,7 +91,7 @@ impl DeviceStream {
     #[new]
     fn new(
         python: Python<'_>,
-        files: Vec<PathBuf>,
+        contents: &Contents,
         parameters: Vec<Parameter>,
         blocks: Vec<Vec<usize>>,
         device: &Device,
@@ -111,7 +111,7 @@ impl DeviceStream {
             source: None,
         };
         let stream = python
-            .detach(|| Native::open(&files, parameters, &blocks, options))
+            .detach(|| Native::over(&contents.0, parameters, &blocks, options))
             .map_err(from_stream)?;
         Ok(Self {
             stream: Arc::new(stream),

@@ -14,7 +14,7 @@ class Device:
     """A GPU as the native part and as torch know it."""
 
     native: _native.Device
-    torch: torch.device
+    tensors: torch.device  # where torch has its tensors
 
     @staticmethod
     def of(device: str | int | torch.device | Device) -> Device:
@@ -34,9 +34,9 @@ class Device:
     @property
     def stream(self) -> int:
         """The handle of the stream that torch puts this thread's work into now."""
-        if self.torch.type != "cuda":
+        if self.tensors.type != "cuda":
             return 0
-        handle: int = torch._C._cuda_getCurrentRawStream(self.torch.index)
+        handle: int = torch._C._cuda_getCurrentRawStream(self.tensors.index)
         return handle
 
     def free_memory(self) -> int:

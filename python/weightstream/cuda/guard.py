@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -14,16 +15,15 @@ _CLEAR = "_clear_storage_data_ptr_access_error_msg"
 class Guard:
     """Opens and closes weights. All are closed at first; opening nests.
 
-    Every operator asks a tensor's storage for its address before it launches anything. A closed weight's storage
-    answers with an error instead: torch has that for fake tensors. Where torch can take the error back (2.12 and
-    later) views and copies of the reference are closed with the weight. Before that the weight is given another,
-    closed storage meanwhile, and only what refers to the weight itself is guarded.
+    Every operator asks a tensor's storage for its address before it launches anything. A closed weight's
+    storage answers with an error instead: torch has that for fake tensors. Where torch can take it back again
+    (2.11 can't yet) all views are closed with their weight. Elsewhere the weight is given another, closed
+    storage meanwhile, and only the weight itself is guarded, not a view that was taken while it was open.
     """
 
     def __init__(self, tensors: Sequence[torch.Tensor], names: Sequence[str]) -> None:
         self._lock = threading.Lock()
         self._open = [0] * len(tensors)
-        self._gates: list[_StorageGate] | list[_SwapGate]
         gate = _StorageGate if hasattr(torch._C, _CLEAR) else _SwapGate
         self._gates = [gate(tensor, _message(name)) for tensor, name in zip(tensors, names, strict=True)]
         for closed in self._gates:
@@ -52,9 +52,9 @@ class Guard:
 
 def _message(name: str) -> str:
     return (
-        f"{name} is streamed and not on the device now: it was used outside of its block's forward. Keep it there: "
-        f"resident=[{name!r}] where the model is loaded; or bring it there for a while: "
-        "with weightstream.resident(module)"
+        f"{name} is streamed and not on the device now: it was used outside of its block's forward. "
+        f"Keep it there: resident=[{name!r}] where the model is loaded; or bring it there for a while: "
+        "with weightstream.cuda.resident(module)"
     )
 
 
@@ -72,13 +72,18 @@ class _StorageGate:
 
 class _SwapGate:
     def __init__(self, tensor: torch.Tensor, message: str) -> None:
-        self._tensor = tensor
+        self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
         self._there = tensor.detach()
         self._absent = tensor.detach()
         torch._C._set_storage_access_error_msg(self._absent, message)
 
     def open(self) -> None:
-        self._tensor.data = self._there
+        self._give(self._there)
 
     def close(self) -> None:
-        self._tensor.data = self._absent
+        self._give(self._absent)
+
+    def _give(self, data: torch.Tensor) -> None:
+        tensor = self._tensor()
+        if tensor is not None:
+            tensor.data = data

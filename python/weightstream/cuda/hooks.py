@@ -1,14 +1,14 @@
 """Hooks that bring a block's weights to the device before its work is launched.
 
-Unlike those of models on the CPU they run, uncompiled, also where a compiler traces: the graph is broken there, and
-each block is compiled by itself.
+Unlike those of models on the CPU they run, uncompiled, also where a compiler traces: the graph is broken
+there, and each block is compiled by itself.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -28,10 +28,18 @@ def install_hooks(
     first = _FirstPass(weights)
     for number, block in enumerate([module, *blocks]):
         for_pass = first if number == 0 else None
-        enter, leave = (kind(weights, streamed, number, for_pass) for kind in (Enter, Leave))
+        enter = Enter(weights, streamed, number, for_pass)
+        leave = Leave(weights, streamed, number, for_pass)
         handles.append(block.register_forward_pre_hook(enter, prepend=True))
         handles.append(block.register_forward_hook(leave, always_call=True))
     return handles
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _uncompiled(method: _Method) -> _Method:
+    return cast(_Method, torch._dynamo.disable(method))  # type: ignore[no-untyped-call]
 
 
 class _FirstPass:
@@ -72,7 +80,7 @@ class _Hook:
 class Enter(_Hook):
     """Before a block's forward."""
 
-    @torch._dynamo.disable
+    @_uncompiled
     def __call__(self, module: nn.Module, args: Any) -> None:
         """Raise ReadError where a weight of the block can't be loaded, BudgetError where it doesn't fit."""
         self.weights.begin(self.block)
@@ -85,7 +93,7 @@ class Enter(_Hook):
 class Leave(_Hook):
     """After a block's forward, also one that raised."""
 
-    @torch._dynamo.disable
+    @_uncompiled
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """Let the block's weights go when the device is done with them."""
         if self.first is not None:

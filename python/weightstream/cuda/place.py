@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -22,7 +23,7 @@ from weightstream.streamed import Streamed, attach
 
 def start(
     module: nn.Module,
-    files: Sequence[str],
+    contents: _native.Contents,
     pairs: Sequence[tuple[Slot, Source]],
     device: Device,
     memory: int,
@@ -33,7 +34,7 @@ def start(
 
     Args:
         module: on the CPU, its weights not loaded.
-        files: what the parts of the pairs' sources lie in.
+        contents: what the parts of the pairs' sources lie in.
         pairs: each weight and its source.
         device: where to.
         memory: bytes of device memory for weights.
@@ -44,7 +45,7 @@ def start(
         BudgetError: `memory` or `host_memory` is too small, or the device has less; `module` is unchanged.
         ValueError: a name in `resident` that no streamed weight has.
     """
-    settled, files = settle(pairs, files)
+    settled, contents, side = settle(pairs, contents)
     streamed = [(slot, stored) for slot, stored in settled if _is_streamed(slot, stored)]
     named = find_blocks(module)
     members = _members([slot for slot, _ in streamed], list(named.values()), resident)
@@ -52,19 +53,21 @@ def start(
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, 0)
         for slot, stored in streamed
     ]
-    native = _native.DeviceStream(list(files), parameters, members, device.native, memory, host_memory)
+    native = _native.DeviceStream(contents, parameters, members, device.native, memory, host_memory)
+    if side is not None:
+        weakref.finalize(native, side.close)
     weights = DeviceWeights(native, device, members)
 
     for slot, stored in settled:
         if not stored.nbytes:
-            slot.put(torch.empty(stored.shape, dtype=stored.dtype, device=device.torch))
+            slot.put(torch.empty(stored.shape, dtype=stored.dtype, device=device.tensors))
         elif not _is_streamed(slot, stored):
-            slot.put(stored.read(files).to(device.torch, slot.tensor.dtype))
+            slot.put(stored.read(contents).to(device.tensors, slot.tensor.dtype))
     for index, (slot, stored) in enumerate(streamed):
         slot.put(dlpack.from_dlpack(native.dlpack(index)).view(stored.dtype).view(stored.shape))
         protect_tensor(slot.tensor, weights)
     refuse_meta(module)
-    _move_the_rest(module, {id(slot.tensor) for slot, _ in streamed}, device.torch)
+    _move_the_rest(module, {id(slot.tensor) for slot, _ in streamed}, device.tensors)
     tensors = [slot.tensor for slot, _ in streamed]
     protect_module(module, tensors)
     weights.attach(tensors, [slot.names[0] for slot, _ in streamed])

@@ -14,11 +14,11 @@ from weightstream.cuda.weights import DeviceWeights
 _log = logging.getLogger("weightstream")
 
 
-class Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator before it runs, and has weights that it needs but that are closed kept for good."""
 
     def __init__(self, weights: DeviceWeights) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._weights = weights
         self.found: list[int] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -32,16 +33,11 @@ class DeviceWeights:
 
     def attach(self, tensors: Sequence[torch.Tensor], names: Sequence[str]) -> None:
         """Take charge of the tensors, in the order of the native stream's parameters."""
+        self._tensors = [weakref.ref(tensor) for tensor in tensors]
         self._identities = {id(tensor): index for index, tensor in enumerate(tensors)}
         self._storages = {tensor.untyped_storage()._cdata: index for index, tensor in enumerate(tensors)}
         self.guard = Guard(tensors, names)
-        outside = set(range(len(tensors))).difference(*self.blocks)
-        self._keep(sorted(outside))
-
-    def _keep(self, indices: Sequence[int]) -> None:
-        fresh = [index for index in indices if index not in self._kept]
-        self._kept.update(fresh)
-        self.guard.open(fresh)
+        self.keep(sorted(set(range(len(tensors))).difference(*self.blocks)))
 
     def keep(self, indices: Sequence[int]) -> None:
         """Have these weights on the device from now on, wherever they are used.
@@ -51,14 +47,15 @@ class DeviceWeights:
         wanted = [index for index in indices if index not in self._kept]
         if wanted:
             self.native.keep(wanted, self.device.stream)
-            self._keep(wanted)
+            self._kept.update(wanted)
+            self.guard.open(wanted)
 
     def index_of(self, tensor: torch.Tensor) -> int | None:
         """The number of a streamed weight, or of the one that `tensor` is a view of."""
+        if torch._C._has_storage(tensor):
+            return self._storages.get(tensor.untyped_storage()._cdata)
         index = self._identities.get(id(tensor))
-        if index is None and torch._C._has_storage(tensor):
-            index = self._storages.get(tensor.untyped_storage()._cdata)
-        return index
+        return index if index is not None and self._tensors[index]() is tensor else None
 
     def begin(self, block: int) -> None:
         """This thread begins block `block`; work that it launches from now on may use the block's weights."""
@@ -67,7 +64,7 @@ class DeviceWeights:
             return
         ticket = self.native.enter(block, self.device.stream)
         self.guard.open(self.blocks[block])
-        # Only where autograd may save a weight; the transforms of torch.func, which may be inside, refuse them.
+        # Only where autograd may save a weight: the transforms of torch.func refuse to run under these.
         saving = torch.is_grad_enabled()
         if saving:
             torch._C._autograd._push_saved_tensors_default_hooks(self.pack, self.unpack)
@@ -111,8 +108,8 @@ class DeviceWeights:
         with self.hold([index]):
             return tensor.detach().clone()
 
-    # A backward pass uses weights outside of the hooks' sight. What autograd saves in a block's forward remembers the
-    # block, and has it brought back when it is asked for.
+    # A backward pass uses weights outside of the hooks' sight. What autograd saves in a block's forward knows
+    # its block, and has it brought back when it is asked for.
 
     def pack(self, tensor: torch.Tensor) -> Any:
         """What autograd is to save for `tensor`."""
@@ -134,7 +131,7 @@ class DeviceWeights:
             if block:
                 self._end_backward(thread)
             else:
-                engine = torch.autograd.Variable._execution_engine  # type: ignore[attr-defined]
+                engine = torch.autograd.Variable._execution_engine
                 engine.queue_callback(lambda: self._end_backward(thread))
             ticket = self.native.enter(saved.block, self.device.stream)
             self.guard.open(self.blocks[saved.block])
@@ -192,8 +189,8 @@ class _Saved:
 def resident(module: nn.Module) -> Iterator[None]:
     """Have the streamed weights of `module` in its device's memory inside the `with`, whoever uses them.
 
-    For what hooks can't see: replaying a CUDA graph that was captured inside a block, or computing with a weight
-    outside of any forward. Models on the CPU need none of it. Raises BudgetError where they don't all fit.
+    For what hooks can't see: replaying a CUDA graph that was captured inside a block, or computing with a
+    weight outside of any forward. Models on the CPU need none of it. Raises BudgetError where they don't fit.
     """
     wanted: dict[int, tuple[DeviceWeights, set[int]]] = {}
     for _, tensor in streamed_tensors(module):
