@@ -1,4 +1,4 @@
-"""Writes what the `gguf` package and torch make of some blocks of each kind: `python generate.py`, in this folder.
+"""Writes what the `gguf` package and torch make of some blocks of each kind.
 
 KIND.bin holds, one after the other: the blocks, their values as float32, as bfloat16 and as float16.
 """
@@ -27,6 +27,7 @@ EDGES = [0.0, -0.0, 6e-8, -3e-6, 65504.0, -40000.0, 1.0, 0.0123]
 
 
 def main() -> None:
+    """Writes a file of each kind beside this one."""
     random = numpy.random.default_rng(0)
     for name in KINDS:
         kind = gguf.GGMLQuantizationType[name]
