@@ -6,6 +6,7 @@ import torch
 import weightstream as ws
 from safetensors.torch import save_file
 from torch import nn
+from weightstream import _native
 from weightstream.lazy import Lazy
 from weightstream.parameters import SMALL_BUFFER
 from weightstream.stored import Stored
@@ -84,6 +85,26 @@ def test_another_dtype_names_both_and_the_remedy(tmp_path):
     save_file({"weight": torch.zeros(2, dtype=torch.bfloat16)}, tmp_path / "m.safetensors")
     with pytest.raises(ws.errors.CheckpointError, match=r"bfloat16.*float32.*module\.to\(torch\.bfloat16\)"):
         ws.stream(Holder(weight=torch.zeros(2)), tmp_path / "m.safetensors")
+
+
+def test_many_of_another_dtype_are_one_line(tmp_path):
+    save_file(
+        nn.Sequential(*(nn.Linear(2, 2) for _ in range(50))).bfloat16().state_dict(),
+        tmp_path / "m.safetensors",
+    )
+    with pytest.raises(ws.errors.CheckpointError, match=r"0\.weight and 99 more") as raised:
+        ws.stream(nn.Sequential(*(nn.Linear(2, 2) for _ in range(50))), tmp_path / "m.safetensors")
+    assert str(raised.value).count("dtype mismatch") == 1
+
+
+def test_a_module_without_memory_takes_the_dtype_of_the_checkpoint(tmp_path):
+    whole = nn.Linear(3, 3).bfloat16()
+    save_file(whole.state_dict(), tmp_path / "m.safetensors")
+    with ws.empty():
+        module = nn.Linear(3, 3)
+    ws.stream(module, tmp_path / "m.safetensors")
+    x = torch.ones(1, 3, dtype=torch.bfloat16)
+    assert module.weight.dtype == torch.bfloat16 and torch.equal(module(x), whole(x))
 
 
 def test_not_strict(tmp_path):
@@ -187,7 +208,9 @@ def lazy(tmp_path):
     def make(*shape, offset=0):
         count = int(torch.tensor(shape).prod())
         stored = Stored(torch.int16, shape, ((0, offset * 2, count * 2),))
-        return Lazy(stored, [str(file)]), torch.arange(offset, offset + count, dtype=torch.int16).view(shape)
+        return Lazy(stored, _native.Contents.plain(str(file))), torch.arange(
+            offset, offset + count, dtype=torch.int16
+        ).view(shape)
 
     return make
 
@@ -222,7 +245,7 @@ def test_lazy_operations_equal_real_ones(lazy, name):
     (a, real_a), (b, real_b) = lazy(4, 6), lazy(4, 6, offset=100)
     made, expected = operation(a, b), operation(real_a, real_b)
     assert made.shape == expected.shape and made.dtype == expected.dtype
-    assert torch.equal(made.source.read(made.files), expected)
+    assert torch.equal(made.source.read(made.contents), expected)
     assert isinstance(made.source, Stored) == (name in GATHERS)
 
 

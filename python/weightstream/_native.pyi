@@ -33,9 +33,27 @@ class Tensor:
     name: str
     dtype: str  # the format's own word: "BF16", "F32", "I8", "F8_E4M3", ...
     shape: tuple[int, ...]
-    file: int  # index into Checkpoint.files
-    offset: int  # bytes from the start of that file
+    file: int  # index into Checkpoint.contents
+    offset: int  # bytes from the start of that content
     length: int  # bytes
+
+class Contents:
+    """What files hold, as tensors have it: bytes, each of which is at some offset in one of the contents."""
+
+    @staticmethod
+    def plain(path: str) -> Contents:
+        """One content: the file as it is."""
+    @property
+    def paths(self) -> list[str]:
+        """All files."""
+    def __len__(self) -> int: ...
+    def joined(self, other: Contents) -> Contents:
+        """These, and behind them the others."""
+    def read(self, parts: Sequence[tuple[int, int, int]], address: int, length: int) -> None:
+        """Write the parts' bytes one after another to memory of `length` bytes at `address`.
+
+        Raises ReadError where a file can't be read, or is damaged.
+        """
 
 class Checkpoint:
     """An index of a checkpoint, from headers alone."""
@@ -44,7 +62,7 @@ class Checkpoint:
     def open(path: str) -> Checkpoint:
         """A .safetensors file, a *.safetensors.index.json, or a folder holding either."""
     @property
-    def files(self) -> list[str]: ...
+    def contents(self) -> Contents: ...
     @property
     def metadata(self) -> dict[str, str]: ...
     def tensors(self) -> list[Tensor]:
@@ -56,7 +74,7 @@ class Parameter:
     def __init__(
         self,
         name: str,
-        parts: Sequence[tuple[int, int, int]],  # (index into files, offset, length) in bytes
+        parts: Sequence[tuple[int, int, int]],  # (index into the contents, offset, length) in bytes
         itemsize: int,
         unit: int = 0,  # bytes used together: 0 = the whole, a row of an embedding, one expert of a 3-D one
     ) -> None: ...
@@ -64,9 +82,9 @@ class Parameter:
 class Stream:
     """Weights of one model: fixed addresses, a pool of `memory` bytes, a thread that reads ahead."""
 
-    def __init__(self, files: Sequence[str], parameters: Sequence[Parameter], memory: int) -> None: ...
+    def __init__(self, contents: Contents, parameters: Sequence[Parameter], memory: int) -> None: ...
     @staticmethod
-    def least_memory(files: Sequence[str], parameters: Sequence[Parameter]) -> int: ...
+    def least_memory() -> int: ...
     def addresses(self) -> list[int]:
         """Where each parameter lies, in the order given."""
     def expect(self, block: int, parameters: Sequence[int]) -> None:
@@ -87,11 +105,70 @@ class Stream:
         """Raise ReadError where a weight was missing since `mark`, or that this thread was not told of."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
+    def resident(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        """Bytes of each (address, length) range that are in memory at this moment."""
     def resize(self, memory: int) -> None: ...
     def stats(self) -> dict[str, Any]:
         """Counters, see `weightstream.Stats`."""
     def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
         """Record from now on or not; takes what there is (kind, start_ns, end_ns, chunk or block, thread)."""
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+
+class Device:
+    """A GPU, or a simulated one."""
+
+    @staticmethod
+    def open(number: int) -> Device:
+        """The GPU of this number. Raises WeightstreamError where there is none, or no driver."""
+    @staticmethod
+    def simulate(memory: int, granularity: int = 65536, seed: int = 1) -> Device:
+        """A device of `memory` bytes of host memory; work is done in an order that `seed` decides."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_simulated(self) -> bool: ...
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory: free, total."""
+    def broken_rules(self) -> list[str]:
+        """What a simulated device found to be against its rules."""
+
+class DeviceStream:
+    """Weights of one model at fixed addresses of a device; `blocks` are lists of indices of parameters."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        parameters: Sequence[Parameter],
+        blocks: Sequence[Sequence[int]],
+        device: Device,
+        memory: int,
+        host_memory: int,
+    ) -> None: ...
+    def addresses(self) -> list[int]:
+        """Where each parameter lies on the device, in the order given."""
+    def dlpack(self, index: int) -> Any:
+        """A DLPack capsule of a parameter's bytes."""
+    def begin_pass(self) -> None: ...
+    def end_pass(self) -> None: ...
+    def enter(self, block: int, stream: int) -> int:
+        """Have a block's weights at their addresses, and `stream` wait for them; returns a ticket.
+
+        Raises ReadError where one can't be read, BudgetError where they don't fit beside what this thread
+        holds.
+        """
+    def hold(self, parameters: Sequence[int], stream: int) -> int:
+        """Like enter for some parameters, as no part of a pass."""
+    def leave(self, ticket: int, stream: int) -> None:
+        """What needed the ticket's weights is launched into `stream`."""
+    def keep(self, parameters: Sequence[int], stream: int) -> None:
+        """These stay on the device from now on. Raises BudgetError where they don't fit."""
+    def resize(self, memory: int) -> None: ...
+    def stats(self) -> dict[str, Any]:
+        """Counters, see `weightstream.Stats`."""
+    def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
+        """As `Stream.events`, with copies to the device."""
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...

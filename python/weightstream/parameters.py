@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -79,6 +80,7 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
     Raises CheckpointError with all that doesn't fit, in the words of `load_state_dict`.
     """
     missing, wrong, pairs = [], [], []
+    other_dtype: dict[tuple[torch.dtype, torch.dtype], list[str]] = {}
     used: set[str] = set()
     for slot in slots(module):
         present = [name for name in slot.names if name in tensors]
@@ -95,10 +97,18 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
                 f"size mismatch for {name}: copying a param with shape {list(stored.shape)} from checkpoint, "
                 f"the shape in current model is {list(expected)}."
             )
-        elif problem := _unfit(slot, name, stored):
+        elif problem := _unfit(slot, name):
             wrong.append(problem)
+        elif not _takes_dtype(slot, stored):
+            other_dtype.setdefault((stored.dtype, slot.tensor.dtype), []).append(name)
         else:
             pairs.append((slot, stored))
+    for (stored_dtype, dtype), names in other_dtype.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        wrong.append(
+            f"dtype mismatch for {names[0]}{more}: the checkpoint has {stored_dtype}, the module {dtype}; "
+            f"make the module match first: module.to({stored_dtype})."
+        )
     unexpected = [name for name in tensors if name not in used] if strict else []
     if error := failure(type(module).__name__, unexpected, missing, wrong):
         raise error
@@ -127,18 +137,18 @@ def _may_be_missing(slot: Slot) -> bool:
     )
 
 
-def _unfit(slot: Slot, name: str, stored: Source) -> str | None:
+def _unfit(slot: Slot, name: str) -> str | None:
     kind = type(slot.tensor)
     if kind not in (torch.Tensor, nn.Parameter):
         return f"{name} is a {kind.__name__}; only plain tensors can be streamed."
     if slot.tensor.device.type not in ("cpu", "meta"):
         return f"{name} is on {slot.tensor.device}; only modules on the CPU can be streamed."
-    if stored.dtype == slot.tensor.dtype or is_small_buffer(slot, stored):
-        return None
-    return (
-        f"dtype mismatch for {name}: the checkpoint has {stored.dtype}, the module {slot.tensor.dtype}; "
-        f"make the module match first: module.to({stored.dtype})."
-    )
+    return None
+
+
+def _takes_dtype(slot: Slot, stored: Source) -> bool:
+    """A tensor without memory takes the checkpoint's dtype, as load_state_dict(assign=True) has it."""
+    return stored.dtype == slot.tensor.dtype or slot.tensor.is_meta or is_small_buffer(slot, stored)
 
 
 def is_small_buffer(slot: Slot, stored: Source) -> bool:
@@ -147,25 +157,28 @@ def is_small_buffer(slot: Slot, stored: Source) -> bool:
 
 
 def settle(
-    pairs: Sequence[tuple[Slot, Source]], files: Sequence[str]
-) -> tuple[list[tuple[Slot, Stored]], list[str]]:
-    """Convert what is not stored as the module wants it; returns pairs and files in which all of it lies."""
+    pairs: Sequence[tuple[Slot, Source]], contents: _native.Contents
+) -> tuple[list[tuple[Slot, Stored]], _native.Contents, IO[Any] | None]:
+    """Convert what is not stored as the module wants it.
+
+    Returns pairs, the contents in which all lies, and a side file among them, which stays while it is open.
+    """
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
-        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], list(files)
-    path, layout = convert(deferred, files)
+        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], contents, None
+    side, layout = convert(deferred, contents)
     settled = []
     for slot, source in pairs:
         if isinstance(source, Deferred):
             placed = layout[slot.names[0]]
-            parts = tuple((len(files), offset, length) for _, offset, length in placed.parts)
+            parts = tuple((len(contents), offset, length) for _, offset, length in placed.parts)
             source = Stored(placed.dtype, placed.shape, parts)
         settled.append((slot, source))
-    return settled, [*files, path]
+    return settled, contents.joined(_native.Contents.plain(str(side.name))), side
 
 
 def place(
-    pairs: Sequence[tuple[Slot, Stored]], files: Sequence[str], memory: int
+    pairs: Sequence[tuple[Slot, Stored]], contents: _native.Contents, memory: int
 ) -> tuple[_native.Stream, list[Slot]]:
     """Open a stream for `pairs` and bind each slot to its address; returns the stream and what it streams.
 
@@ -178,10 +191,10 @@ def place(
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
         for slot, stored in streamed
     ]
-    stream = _native.Stream(list(files), parameters, memory)
+    stream = _native.Stream(contents, parameters, memory)
     for slot, stored in pairs:
         if is_small_buffer(slot, stored):
-            slot.put(stored.read(files).to(slot.tensor.dtype))
+            slot.put(stored.read(contents).to(slot.tensor.dtype))
         elif not stored.nbytes:
             slot.put(torch.empty(stored.shape, dtype=stored.dtype))
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use weightstream_checkpoint::{Checkpoint, Layout, Parameter, Part};
+use weightstream_checkpoint::{Checkpoint, Content, Layout, Parameter, Part};
 
 const SHARDS: u64 = 20;
 const TENSORS: u64 = 5000;
@@ -27,7 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&path)?;
     let opened = start.elapsed();
-    let lengths = checkpoint.file_lengths.clone();
+    let lengths = checkpoint
+        .contents
+        .iter()
+        .map(Content::length)
+        .collect::<Vec<_>>();
     let parameters: Vec<Parameter> = checkpoint
         .tensors
         .iter()
@@ -48,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "{} tensors in {} files of {:.1} GB: opened in {opened:.1?}, laid out in {laid_out:.1?}",
         checkpoint.tensors.len(),
-        checkpoint.files.len(),
+        checkpoint.contents.len(),
         layout.weight_bytes() as f64 / 1e9,
     );
     Ok(())

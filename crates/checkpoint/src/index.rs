@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::{CheckpointError, Dtype, huggingface, safetensors};
+use crate::packed::Packed;
+use crate::{CheckpointError, Content, Dtype, huggingface, safetensors};
 
 /// One tensor of a checkpoint, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +14,9 @@ pub struct Tensor {
     pub dtype: Dtype,
     /// Elements along each dimension; empty for a scalar.
     pub shape: Vec<u64>,
-    /// Index into [`Checkpoint::files`].
+    /// Index into [`Checkpoint::contents`].
     pub file: u32,
-    /// Where its bytes begin, from the start of the file.
+    /// Where its bytes begin, from the start of the content.
     pub offset: u64,
     /// How many bytes it has.
     pub length: u64,
@@ -22,26 +24,31 @@ pub struct Tensor {
 
 /// An index of a checkpoint, from headers alone.
 ///
-/// Every tensor lies within its file as the file was when it was opened.
+/// Every tensor lies within its content, and that within its file as the file was when it was opened.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
-    /// The files that hold the tensors.
-    pub files: Vec<PathBuf>,
-    /// The length of each file, in bytes.
-    pub file_lengths: Vec<u64>,
+    /// What the files hold.
+    pub contents: Vec<Content>,
     /// All tensors, in the order of (file, offset).
     pub tensors: Vec<Tensor>,
     /// What the files say of themselves; where shards differ, the first one's word.
     pub metadata: BTreeMap<String, String>,
+    /// The packed checkpoint that this is an index of, if it is one. `contents` is one content then: all its
+    /// weights as they are decoded; tied tensors share their bytes there.
+    pub packed: Option<Arc<Packed>>,
     by_name: Vec<usize>,
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, or a folder that holds either.
+    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, the manifest of a packed checkpoint, or a folder
+    /// that holds one of these.
     ///
     /// # Errors
     /// Anything about the files that would make reading a tensor wrong or impossible.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        if Packed::is_at(path) {
+            return Self::of_packed(Packed::open(path)?);
+        }
         let found = huggingface::locate(path)?;
         let mut checkpoint = Checkpoint::default();
         for file in found.files {
@@ -55,6 +62,24 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    fn of_packed(packed: Packed) -> Result<Self, CheckpointError> {
+        let mut tensors = packed.tensors().to_vec();
+        tensors.sort_by_key(|tensor| (tensor.offset, tensor.length));
+        let content = packed
+            .content()
+            .map_err(|source| CheckpointError::Content {
+                file: packed.path().to_owned(),
+                source,
+            })?;
+        Ok(Checkpoint {
+            contents: vec![content],
+            by_name: sorted_by_name(&tensors),
+            tensors,
+            metadata: packed.metadata().clone(),
+            packed: Some(Arc::new(packed)),
+        })
+    }
+
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         let place = self
@@ -64,19 +89,23 @@ impl Checkpoint {
         self.tensors.get(self.by_name[place])
     }
 
+    /// The path of each content's file.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.contents.iter().map(|content| content.path()).collect()
+    }
+
     /// The path of the file that holds `tensor`.
     pub(crate) fn file_of(&self, tensor: &Tensor) -> PathBuf {
-        self.files[tensor.file as usize].clone()
+        self.contents[tensor.file as usize].path()
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let header = safetensors::read(&path, self.files.len() as u32)?;
+        let header = safetensors::read(&path, self.contents.len() as u32)?;
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }
         self.tensors.extend(header.tensors);
-        self.files.push(path);
-        self.file_lengths.push(header.file_length);
+        self.contents.push(Content::plain(path, header.file_length));
         Ok(())
     }
 

@@ -17,7 +17,10 @@ fn names(checkpoint: &Checkpoint) -> Vec<&str> {
 }
 
 fn file_names(checkpoint: &Checkpoint) -> Vec<&str> {
-    let files = checkpoint.files.iter();
+    let files = checkpoint
+        .contents
+        .iter()
+        .map(|content| &content.files()[0].path);
     files
         .map(|file| file.file_name().unwrap().to_str().unwrap())
         .collect()
@@ -44,8 +47,11 @@ fn a_file_opens() {
         "h\u00e9":{"dtype":"F4","shape":[4],"data_offsets":[16,18]}}   "#;
     let path = write(folder.path(), "x.safetensors", file(header, 18));
     let checkpoint = Checkpoint::open(&path).unwrap();
-    assert_eq!(checkpoint.files, [path]);
-    assert_eq!(checkpoint.file_lengths, [8 + header.len() as u64 + 18]);
+    assert_eq!(checkpoint.paths(), [path]);
+    assert_eq!(
+        checkpoint.contents[0].length(),
+        8 + header.len() as u64 + 18
+    );
     assert_eq!(names(&checkpoint), ["a", "b", "e", "hé"]);
     assert_eq!(checkpoint.metadata["format"], "pt");
     let b = checkpoint.get("b").unwrap();
@@ -223,7 +229,7 @@ fn links_of_a_hub_cache_are_followed() {
     symlink("../../blobs/2", &path).unwrap();
     for path in [&path, &snapshot] {
         let checkpoint = Checkpoint::open(path).unwrap();
-        assert_eq!(checkpoint.files, [snapshot.join("m.safetensors")]);
+        assert_eq!(checkpoint.paths(), [snapshot.join("m.safetensors")]);
     }
     fs::remove_file(here.join("blobs/2")).unwrap();
     let error = Checkpoint::open(&snapshot).unwrap_err();
@@ -267,7 +273,14 @@ fn a_hundred_gigabytes_open() {
     }
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(checkpoint.tensors.len(), 100_000);
-    assert!(checkpoint.file_lengths.iter().sum::<u64>() > 100_000 << 20);
+    assert!(
+        checkpoint
+            .contents
+            .iter()
+            .map(|content| content.length())
+            .sum::<u64>()
+            > 100_000 << 20
+    );
     let name = "model.layers.20.mlp.experts.4999.up_proj.weight";
     assert_eq!(checkpoint.get(name).unwrap().file, 19);
 }

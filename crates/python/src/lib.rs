@@ -3,6 +3,8 @@
 
 mod alarm;
 mod checkpoint;
+#[cfg(target_os = "linux")]
+mod device;
 mod errors;
 mod faults;
 mod logging;
@@ -17,9 +19,15 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(alarm::use_signal, module)?)?;
     module.add_function(wrap_pyfunction!(alarm::look, module)?)?;
     module.add_class::<checkpoint::Checkpoint>()?;
+    module.add_class::<checkpoint::Contents>()?;
     module.add_class::<checkpoint::Tensor>()?;
     module.add_class::<faults::Faults>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
+    #[cfg(target_os = "linux")]
+    {
+        module.add_class::<device::Device>()?;
+        module.add_class::<device::DeviceStream>()?;
+    }
     Ok(())
 }

@@ -1,34 +1,36 @@
 //! `Stream` and `Parameter`.
 
+use crate::checkpoint::Contents;
 use crate::errors::from_stream;
 use crate::{alarm, faults, logging};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
-type Row = (&'static str, u64, u64, u32, u32);
+pub type Row = (&'static str, u64, u64, u32, u32);
+
+/// (index into the contents, offset, length) in bytes
+pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
+    Part {
+        file,
+        offset,
+        length,
+    }
+}
 
 /// What the stream must place at one address.
 #[pyclass(module = "weightstream._native", frozen, from_py_object)]
 #[derive(Clone)]
-pub struct Parameter(weightstream::Parameter);
+pub struct Parameter(pub weightstream::Parameter);
 
 #[pymethods]
 impl Parameter {
     #[new]
     #[pyo3(signature = (name, parts, itemsize, unit = 0))]
     fn new(name: String, parts: Vec<(u32, u64, u64)>, itemsize: u64, unit: u64) -> Self {
-        let parts = parts
-            .into_iter()
-            .map(|(file, offset, length)| Part {
-                file,
-                offset,
-                length,
-            })
-            .collect();
+        let parts = parts.into_iter().map(part).collect();
         Self(weightstream::Parameter {
             name,
             parts,
@@ -50,10 +52,11 @@ impl Stream {
     #[new]
     fn new(
         python: Python<'_>,
-        files: Vec<PathBuf>,
+        contents: &Contents,
         parameters: Vec<Parameter>,
         memory: u64,
     ) -> PyResult<Self> {
+        let contents = contents.0.clone();
         let count = parameters.len();
         let parameters = parameters
             .into_iter()
@@ -66,7 +69,7 @@ impl Stream {
                     alarm: Some(Box::new(alarm::ring)),
                     ..Options::with_memory(memory)
                 };
-                weightstream::Stream::open(&files, parameters, options).map(Arc::new)
+                weightstream::Stream::over(contents, parameters, options).map(Arc::new)
             })
             .map_err(from_stream)?;
         alarm::watch(&stream);
@@ -77,7 +80,7 @@ impl Stream {
     }
 
     #[staticmethod]
-    fn least_memory(_files: Vec<PathBuf>, _parameters: Vec<Parameter>) -> u64 {
+    fn least_memory() -> u64 {
         weightstream::Stream::least_memory()
     }
 
@@ -125,6 +128,10 @@ impl Stream {
             .map_err(from_stream)
     }
 
+    fn resident(&self, ranges: Vec<(usize, usize)>) -> Vec<u64> {
+        self.stream.resident(ranges)
+    }
+
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
         python
             .detach(|| self.stream.resize(memory))
@@ -134,54 +141,13 @@ impl Stream {
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = python.detach(|| self.stream.stats());
         logging::deliver(python)?;
-        let dict = PyDict::new(python);
-        dict.set_item("source", self.stream.source_name())?;
-        for (name, value) in [
-            ("budget", stats.budget),
-            ("used", stats.used),
-            ("model_bytes", stats.model_bytes),
-            ("chunk_bytes", stats.chunk_bytes),
-            ("resident_bytes", stats.kept_bytes),
-            ("least", stats.least),
-            ("passes", stats.passes),
-            ("bytes_read", stats.bytes_read),
-            ("reads", stats.reads),
-            ("faults", stats.faults),
-            ("wasted", stats.wasted),
-            ("retries", stats.retries),
-            ("errors", stats.errors),
-            ("stall_ns", stats.stall_ns),
-            ("reading_ns", stats.reading_ns),
-            ("busy_bytes", stats.busy_bytes),
-            ("busy_ns", stats.busy_ns),
-            ("pass_bytes", stats.pass_bytes),
-            ("pass_ns", stats.pass_ns),
-            ("pass_stall_ns", stats.pass_stall_ns),
-        ] {
-            dict.set_item(name, value)?;
-        }
-        let rate = if stats.busy_ns > 0 {
-            stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
-        } else {
-            0.0
-        };
-        dict.set_item("read_rate", rate)?;
-        Ok(dict)
+        counters(python, &stats, self.stream.source_name())
     }
 
     fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
         let records = python
             .detach(|| self.stream.record(record))
             .map_err(from_stream)?;
-        let row = |record: weightstream::Record| {
-            (
-                record.kind.name(),
-                record.start_ns,
-                record.end_ns,
-                record.subject,
-                record.thread,
-            )
-        };
         Ok(records.into_iter().map(row).collect())
     }
 
@@ -203,4 +169,56 @@ impl Drop for Stream {
             self.stream.close();
         }
     }
+}
+
+/// The counters as a dict.
+pub fn counters<'py>(
+    python: Python<'py>,
+    stats: &weightstream::Stats,
+    source: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(python);
+    dict.set_item("source", source)?;
+    for (name, value) in [
+        ("budget", stats.budget),
+        ("used", stats.used),
+        ("model_bytes", stats.model_bytes),
+        ("chunk_bytes", stats.chunk_bytes),
+        ("resident_bytes", stats.kept_bytes),
+        ("least", stats.least),
+        ("passes", stats.passes),
+        ("bytes_read", stats.bytes_read),
+        ("reads", stats.reads),
+        ("faults", stats.faults),
+        ("wasted", stats.wasted),
+        ("retries", stats.retries),
+        ("errors", stats.errors),
+        ("stall_ns", stats.stall_ns),
+        ("reading_ns", stats.reading_ns),
+        ("busy_bytes", stats.busy_bytes),
+        ("busy_ns", stats.busy_ns),
+        ("pass_bytes", stats.pass_bytes),
+        ("pass_ns", stats.pass_ns),
+        ("pass_stall_ns", stats.pass_stall_ns),
+    ] {
+        dict.set_item(name, value)?;
+    }
+    let rate = if stats.busy_ns > 0 {
+        stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
+    } else {
+        0.0
+    };
+    dict.set_item("read_rate", rate)?;
+    Ok(dict)
+}
+
+/// A record as Python gets it.
+pub fn row(record: weightstream::Record) -> Row {
+    (
+        record.kind.name(),
+        record.start_ns,
+        record.end_ns,
+        record.subject,
+        record.thread,
+    )
 }

@@ -47,11 +47,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+pub use aligned::AlignedBuffer;
 pub use error::{OpenError, ReadError, ReadErrorKind};
 pub use request::{Completion, Destination, OnCompletion, Piece, Request};
 pub use urgency::raise_urgency;
 
 use file::Files;
+pub use file::drop_cached as drop_from_page_cache;
 
 /// Where bytes come from.
 ///

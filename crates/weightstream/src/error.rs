@@ -16,6 +16,28 @@ pub enum StreamError {
         /// Bytes that would work.
         least: u64,
     },
+    /// The budget of host memory behind a device is below what can work.
+    #[error(
+        "host_memory of {given} bytes is too small for this model: the least that works is {least} bytes"
+    )]
+    HostBudget {
+        /// Bytes given.
+        given: u64,
+        /// Bytes that would work.
+        least: u64,
+    },
+    /// A checkpoint in a form that a device's stream can't read.
+    #[error(
+        "{path}: expected weights as they are, came coded ones, which can't be streamed to a GPU yet"
+    )]
+    Form {
+        /// The file.
+        path: String,
+    },
+    /// The device refused.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Device(#[from] weightstream_memory::cuda::CudaError),
     /// The parameters don't fit the files.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -36,6 +58,12 @@ pub enum StreamError {
     /// The pager thread could not be started.
     #[error("can't start the thread that reads: {0}")]
     Thread(std::io::Error),
+    /// No memory for the buffers that coded weights are read into.
+    #[error("no memory for buffers of {bytes} bytes")]
+    Buffers {
+        /// Bytes of all of them.
+        bytes: u64,
+    },
     /// A weight that was needed could not be read.
     #[error(transparent)]
     Weight(#[from] Arc<WeightError>),

@@ -11,7 +11,7 @@
 //!     itemsize: tensor.dtype.bits().div_ceil(8),
 //!     unit: 0,
 //! });
-//! let stream = Stream::open(&checkpoint.files, parameters.collect(), Options::with_memory(64 << 20))?;
+//! let stream = Stream::open(&checkpoint.paths(), parameters.collect(), Options::with_memory(64 << 20))?;
 //! let first_weight = stream.address(0) as *const u8;
 //! stream.enter(0)?;
 //! // ... compute with the weights at their addresses, from any thread ...
@@ -21,20 +21,25 @@
 //! ```
 
 mod budget;
+#[cfg(target_os = "linux")]
+pub mod cuda;
 mod error;
 mod failures;
+mod loader;
 mod pager;
 mod recorder;
 mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use loader::read;
 pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
-    Checkpoint, CheckpointError, Dtype, Layout, LayoutError, Parameter, Part, Tensor,
+    Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
+    Part, StoredFile, Tensor,
 };
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;

@@ -1,0 +1,121 @@
+//! What operators compute, one file per family, and the table that finds them by name.
+
+mod activation;
+mod arithmetic;
+mod attention;
+mod cast;
+mod comparison;
+mod convolution;
+mod creation;
+mod einsum;
+mod indexing;
+mod matrix;
+mod normalisation;
+mod operand;
+mod pooling;
+mod promotion;
+mod recurrent;
+mod reduction;
+mod resampling;
+mod shape;
+mod sorting;
+mod symbolic;
+mod unary;
+
+pub use promotion::result_dtype;
+
+use crate::{Arguments, Context, OperatorError, Value};
+
+/// Computes one node. The results are those of the schema, in order; a list is one [`Value::List`].
+pub type Operator = fn(&Context, Arguments) -> Result<Vec<Value>, OperatorError>;
+
+/// The names of a family's operators, without `torch.ops.`, and what computes them.
+type Family = &'static [(&'static str, Operator)];
+
+const FAMILIES: &[Family] = &[
+    activation::OPERATORS,
+    arithmetic::OPERATORS,
+    attention::OPERATORS,
+    cast::OPERATORS,
+    comparison::OPERATORS,
+    convolution::OPERATORS,
+    creation::OPERATORS,
+    indexing::OPERATORS,
+    matrix::OPERATORS,
+    normalisation::OPERATORS,
+    pooling::OPERATORS,
+    recurrent::OPERATORS,
+    reduction::OPERATORS,
+    resampling::OPERATORS,
+    shape::OPERATORS,
+    sorting::OPERATORS,
+    symbolic::OPERATORS,
+    unary::OPERATORS,
+];
+
+/// How a target is computed.
+#[derive(Clone, Copy, Debug)]
+pub enum Implementation {
+    /// By this operator.
+    Direct(Operator),
+    /// By this operator, whose result is then written into the memory of the first argument.
+    InPlace(Operator),
+}
+
+/// What computes `target`, a name as the graph has it: `torch.ops.aten.linear.default`, `_operator.add`. The in-place
+/// form of an operator (`aten.add_.Tensor`) is made from the other one where the table doesn't name it.
+pub fn find(target: &str) -> Option<Implementation> {
+    let name = target.strip_prefix("torch.ops.").unwrap_or(target);
+    if let Some(operator) = lookup(name) {
+        return Some(Implementation::Direct(operator));
+    }
+    let (operator, overload) = name.rsplit_once('.')?;
+    let out_of_place = format!("{}.{overload}", operator.strip_suffix('_')?);
+    lookup(&out_of_place).map(Implementation::InPlace)
+}
+
+fn lookup(name: &str) -> Option<Operator> {
+    FAMILIES
+        .iter()
+        .flat_map(|family| family.iter())
+        .find(|(other, _)| *other == name)
+        .map(|(_, operator)| *operator)
+}
+
+/// The names of all operators, sorted.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = FAMILIES
+        .iter()
+        .flat_map(|family| family.iter().map(|(name, _)| *name))
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+impl Implementation {
+    /// Computes the results for `arguments`.
+    ///
+    /// # Errors
+    /// Arguments that the operator can't compute with, or no memory.
+    pub fn call(
+        self,
+        context: &Context,
+        arguments: Arguments,
+    ) -> Result<Vec<Value>, OperatorError> {
+        match self {
+            Self::Direct(operator) => operator(context, arguments),
+            Self::InPlace(operator) => {
+                let target = match arguments.iter().next() {
+                    Some((_, Value::Tensor(tensor))) => tensor.clone(),
+                    _ => arguments.tensor("self")?.clone(),
+                };
+                for result in operator(context, arguments)? {
+                    if let Value::Tensor(result) = result {
+                        context.assign(&target, &result)?;
+                    }
+                }
+                Ok(vec![target.into()])
+            }
+        }
+    }
+}
