@@ -95,7 +95,14 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     table.write(context)?;
 
     let ratio = coded.len() as f64 / length as f64;
+    let stored: u64 = lengths.iter().sum();
     writeln!(context)?;
+    writeln!(
+        context,
+        "Reading all {} of this checkpoint once takes {}.",
+        size::format(stored),
+        size::format_time(stored as f64 / disk.max(1.0)),
+    )?;
     writeln!(
         context,
         "Coded, these weights take {:.1} % of their size; decoding runs at {:.2} times the speed of copying.",
