@@ -118,6 +118,7 @@ class Stream:
 
 def run_command(arguments: Sequence[str], executable: str) -> int:
     """Run the command `weightstream`; the first argument is its own name. Returns its exit code."""
+
 class Device:
     """A GPU, or a simulated one."""
 
