@@ -18,6 +18,15 @@ class ReadError(WeightstreamError):
 class ClosedError(WeightstreamError):
     """The stream was closed."""
 
+def use_signal(number: int) -> None:
+    """Send the main thread this signal when a weight is missing outside of blocks."""
+
+def look(only: bool) -> None:
+    """Raise ReadError where this thread used a weight outside of blocks that could not be read.
+
+    only: no other thread of Python's may have had it used by a library's worker.
+    """
+
 class Tensor:
     """One tensor of a checkpoint, as stored. Nothing of it is read."""
 
@@ -85,8 +94,15 @@ class Stream:
 
         None is no part of a pass, and only has leave() tell of what could not be loaded.
         """
-    def leave(self, block: int | None = None) -> None:
-        """This thread has finished the block. Raises ReadError where a weight that it touched was missing."""
+    def leave(self, block: int | None = None) -> bool:
+        """This thread has finished the block; whether that was its outermost.
+
+        Raises ReadError where a weight that it touched was missing.
+        """
+    def mark(self) -> int:
+        """A number for check(), before weights are used where enter() and leave() can't be called."""
+    def check(self, mark: int | None = None) -> None:
+        """Raise ReadError where a weight was missing since `mark`, or that this thread was not told of."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
     def resident(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
@@ -156,3 +172,29 @@ class DeviceStream:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+
+class Faults:
+    """For tests only: reads of all streams opened while it is installed go wrong as told."""
+
+    def __init__(self) -> None: ...
+    def install(self) -> None: ...
+    @staticmethod
+    def uninstall() -> None: ...
+    def add(
+        self,
+        effect: str,  # "fail", "short", "delay", "corrupt"
+        *,
+        errno: int = 5,
+        seconds: float = 0.0,
+        file: int | None = None,
+        start: int = 0,
+        end: int = ...,
+        skip: int = 0,
+        times: int | None = None,
+    ) -> int:
+        """Add a fault: it hits reads of the bytes from `start` to `end`, `times` times after `skip`."""
+    def remove(self, number: int) -> None: ...
+    def clear(self) -> None: ...
+    @property
+    def hits(self) -> int:
+        """How often faults took effect."""

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from weightstream import guard
 from weightstream.errors import WeightstreamError
 from weightstream.progress import Progress
 from weightstream.protection import refuse_pickle
@@ -19,6 +20,7 @@ class Streamed:
 
     def __init__(self, stream: Any, block_names: list[str]) -> None:
         self.stream = stream
+        self.number = guard.register(stream)
         self.block_names = block_names
         self.handles: list[RemovableHandle] = []
         self.progress: Progress | None = Progress(stream)

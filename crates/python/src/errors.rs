@@ -61,6 +61,7 @@ pub fn from_stream(error: StreamError) -> PyErr {
         StreamError::Buffers { .. }
         | StreamError::Memory(_)
         | StreamError::Thread(_)
-        | StreamError::Forked => WeightstreamError::new_err(words),
+        | StreamError::Forked
+        | StreamError::Ended => WeightstreamError::new_err(words),
     }
 }

@@ -2,8 +2,10 @@
 
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
+use crate::{alarm, faults, logging};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::sync::Arc;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
@@ -41,7 +43,7 @@ impl Parameter {
 /// Weights of one model: fixed addresses, a pool of limited size, a thread that reads ahead.
 #[pyclass(module = "weightstream._native", frozen, weakref)]
 pub struct Stream {
-    stream: weightstream::Stream,
+    stream: Arc<weightstream::Stream>,
     parameters: usize,
 }
 
@@ -62,9 +64,15 @@ impl Stream {
             .collect();
         let stream = python
             .detach(|| {
-                weightstream::Stream::over(contents, parameters, Options::with_memory(memory))
+                let options = Options {
+                    source: faults::source(),
+                    alarm: Some(Box::new(alarm::ring)),
+                    ..Options::with_memory(memory)
+                };
+                weightstream::Stream::over(contents, parameters, options).map(Arc::new)
             })
             .map_err(from_stream)?;
+        alarm::watch(&stream);
         Ok(Self {
             stream,
             parameters: count,
@@ -94,10 +102,24 @@ impl Stream {
     }
 
     #[pyo3(signature = (block = None))]
-    fn leave(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
-        python
-            .detach(|| self.stream.leave(block))
-            .map_err(from_stream)
+    fn leave(&self, python: Python<'_>, block: Option<u32>) -> PyResult<bool> {
+        let left = python.detach(|| self.stream.leave(block));
+        logging::deliver(python)?;
+        left.map_err(from_stream)
+    }
+
+    fn mark(&self, python: Python<'_>) -> PyResult<u64> {
+        python.detach(|| self.stream.mark()).map_err(from_stream)
+    }
+
+    #[pyo3(signature = (mark = None))]
+    fn check(&self, python: Python<'_>, mark: Option<u64>) -> PyResult<()> {
+        let found = python.detach(|| match mark {
+            Some(mark) => self.stream.check_since(mark),
+            None => self.stream.check(),
+        });
+        logging::deliver(python)?;
+        found.map_err(from_stream)
     }
 
     fn fetch(&self, python: Python<'_>, ranges: Vec<(usize, usize)>) -> PyResult<()> {
@@ -118,6 +140,7 @@ impl Stream {
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = python.detach(|| self.stream.stats());
+        logging::deliver(python)?;
         counters(python, &stats, self.stream.source_name())
     }
 
@@ -128,13 +151,23 @@ impl Stream {
         Ok(records.into_iter().map(row).collect())
     }
 
-    fn close(&self, python: Python<'_>) {
+    fn close(&self, python: Python<'_>) -> PyResult<()> {
         python.detach(|| self.stream.close());
+        logging::deliver(python)
     }
 
     #[getter]
     fn closed(&self) -> bool {
         self.stream.is_closed()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Closing waits for reads under way. Where the interpreter ends there is no lock to let go of.
+        if Python::try_attach(|python| python.detach(|| self.stream.close())).is_none() {
+            self.stream.close();
+        }
     }
 }
 

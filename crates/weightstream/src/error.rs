@@ -72,6 +72,11 @@ pub enum StreamError {
         "this stream belongs to the parent process: load the model in the child, or start children with 'spawn'"
     )]
     Forked,
+    /// The thread that reads has ended by itself; the log says why.
+    #[error(
+        "streaming has ended: the kernel refused to move memory (see the log; is vm.max_map_count reached?)"
+    )]
+    Ended,
     /// The stream was closed.
     #[error("this stream is closed")]
     Closed,

@@ -33,6 +33,7 @@ mod stream;
 
 pub use error::{StreamError, WeightError};
 pub use loader::read;
+pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
