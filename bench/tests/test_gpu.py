@@ -14,7 +14,7 @@ from bench.gpu.stages import STAGES, Run
 
 features = pytest.importorskip("bench.gpu.features")
 
-# Those that tests/test_cuda.py has in other words, and that take long, are left to `python -m bench.gpu --smoke`.
+# What takes long, and tests/test_cuda.py has in other words, is left to `python -m bench.gpu --smoke`.
 QUICK = [name for name in features.FEATURES if name not in ("compiled", "architectures", "generation")]
 
 
