@@ -126,9 +126,7 @@ impl Engine {
                 .iter()
                 .filter(move |(_, cursor)| joined(cursor))
         };
-        if members().nth(1).is_none() {
-            return None;
-        }
+        members().nth(1)?;
         let place = |cursor: &Cursor| self.circle.place(cursor.position(&self.trace)?);
         let callers = members().filter_map(|(&caller, cursor)| Some((place(cursor)?, caller)));
         let reach = (self.spread() + self.window()).saturating_sub(self.guard() + 2);

@@ -384,7 +384,7 @@ fn a_caller_that_begins_during_anothers_pass_is_waited_for() {
     let shared = machine.reads - before;
     // The second reads what the first had, alone; then both go on together. Without waiting it would be two passes.
     assert!(
-        shared * 100 <= reads * 160,
+        shared * 100 <= reads * 150,
         "{shared} reads by two, {reads} by one"
     );
     assert!(
@@ -478,12 +478,12 @@ proptest! {
         blocks in 8u32..20,
         size in 20u32..40,
         share in 20u64..80,
-        callers in prop::collection::vec((0u64..100, 0u64..3), 2..6),
+        callers in prop::collection::vec((0u64..2000, 0u64..6), 2..6),
     ) {
         let total = blocks * size;
         let slots = (u64::from(total) * share / 100) as usize;
         prop_assume!(slots >= 32);
-        let passes = 3;
+        let passes = 5;
         let program = pass(blocks, size);
         let (mut machine, reads) = alone(&program, total, slots, passes);
         let repeated = program.repeat(passes as usize);
@@ -491,9 +491,9 @@ proptest! {
         let before = machine.reads;
         machine.run_each(&callers);
         let shared = machine.reads - before;
-        // Who begins ten reads later ends ten later.
-        let window = 30;
-        prop_assert!(shared * 100 <= reads * 115 + window * 100, "{shared} reads by {}, {reads} by one", callers.len());
+        // Who begins some reads later has to catch up, or ends as much later.
+        let latest = callers.iter().map(|caller| caller.1).max().unwrap_or(0) / READ;
+        prop_assert!(shared * 100 <= reads * 115 + (30 + latest) * 100, "{shared} reads by {}, {reads} by one", callers.len());
     }
 
     /// A cyclic trace: within 3 % (and the window) of the best possible, for any size and budget.
