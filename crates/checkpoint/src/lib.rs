@@ -5,6 +5,7 @@
 //! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
 //! each chunk of that address space is filled.
 
+mod block_layout;
 mod content;
 mod dtype;
 mod error;
@@ -14,6 +15,7 @@ mod layout;
 pub mod packed;
 mod safetensors;
 
+pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;

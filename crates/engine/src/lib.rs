@@ -17,6 +17,7 @@ mod evict;
 mod marker;
 mod plan;
 mod pool;
+pub mod tiers;
 mod trace;
 
 pub use action::Action;

@@ -49,12 +49,14 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
 pub fn from_stream(error: StreamError) -> PyErr {
     let words = error.to_string();
     match error {
-        StreamError::Budget { .. } => BudgetError::new_err(words),
+        StreamError::Budget { .. } | StreamError::HostBudget { .. } => BudgetError::new_err(words),
         StreamError::Layout(_) | StreamError::File { .. } | StreamError::Open(_) => {
             CheckpointError::new_err(words)
         }
         StreamError::Weight(_) => ReadError::new_err(words),
         StreamError::Closed => ClosedError::new_err(words),
+        #[cfg(target_os = "linux")]
+        StreamError::Device(_) => WeightstreamError::new_err(words),
         StreamError::Buffers { .. }
         | StreamError::Memory(_)
         | StreamError::Thread(_)

@@ -1,13 +1,22 @@
 //! `Stream` and `Parameter`.
 
+use crate::checkpoint::Contents;
 use crate::errors::from_stream;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::path::PathBuf;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
 type Row = (&'static str, u64, u64, u32, u32);
+
+/// (index into the contents, offset, length) in bytes
+pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
+    Part {
+        file,
+        offset,
+        length,
+    }
+}
 
 /// What the stream must place at one address.
 #[pyclass(module = "weightstream._native", frozen, from_py_object)]
@@ -19,14 +28,7 @@ impl Parameter {
     #[new]
     #[pyo3(signature = (name, parts, itemsize, unit = 0))]
     fn new(name: String, parts: Vec<(u32, u64, u64)>, itemsize: u64, unit: u64) -> Self {
-        let parts = parts
-            .into_iter()
-            .map(|(file, offset, length)| Part {
-                file,
-                offset,
-                length,
-            })
-            .collect();
+        let parts = parts.into_iter().map(part).collect();
         Self(weightstream::Parameter {
             name,
             parts,
@@ -48,17 +50,20 @@ impl Stream {
     #[new]
     fn new(
         python: Python<'_>,
-        files: Vec<PathBuf>,
+        contents: &Contents,
         parameters: Vec<Parameter>,
         memory: u64,
     ) -> PyResult<Self> {
+        let contents = contents.0.clone();
         let count = parameters.len();
         let parameters = parameters
             .into_iter()
             .map(|parameter| parameter.0)
             .collect();
         let stream = python
-            .detach(|| weightstream::Stream::open(&files, parameters, Options::with_memory(memory)))
+            .detach(|| {
+                weightstream::Stream::over(contents, parameters, Options::with_memory(memory))
+            })
             .map_err(from_stream)?;
         Ok(Self {
             stream,
@@ -67,7 +72,7 @@ impl Stream {
     }
 
     #[staticmethod]
-    fn least_memory(_files: Vec<PathBuf>, _parameters: Vec<Parameter>) -> u64 {
+    fn least_memory() -> u64 {
         weightstream::Stream::least_memory()
     }
 

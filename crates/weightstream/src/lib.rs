@@ -21,6 +21,8 @@
 //! ```
 
 mod budget;
+#[cfg(target_os = "linux")]
+pub mod cuda;
 mod error;
 mod failures;
 mod loader;
@@ -31,9 +33,10 @@ mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use loader::read;
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
-pub use stream::{Options, Stream};
+pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
     Part, StoredFile, Tensor,
