@@ -27,6 +27,7 @@ mod error;
 mod failures;
 mod loader;
 mod pager;
+mod patience;
 mod recorder;
 mod stats;
 mod stream;
