@@ -71,8 +71,11 @@ def test_a_folder_of_transformers(tmp_path, shards):
     if shards == 1:
         (tmp_path / files[0]).rename(tmp_path / "pytorch_model.bin")
     else:
-        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        (tmp_path / "pytorch_model.bin.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": weight_map})
+        )
     model = ws.load(tmp_path, memory=LEAST)
+    reference = transformers.LlamaForCausalLM.from_pretrained(tmp_path, dtype="auto")
     tokens = TOKENS % 1000
     with torch.no_grad():
         assert model.dtype == torch.bfloat16
