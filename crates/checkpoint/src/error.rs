@@ -214,6 +214,13 @@ pub enum CheckpointError {
         index.display()
     )]
     DuplicateEntry { index: PathBuf, tensor: String },
+
+    #[error("{}: expected {expected}, came {came}", file.display())]
+    Archive {
+        file: PathBuf,
+        expected: &'static str,
+        came: String,
+    },
 }
 
 fn of_tensor(tensor: &Option<String>) -> String {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::{CheckpointError, Content, Dtype, huggingface, safetensors};
+use crate::{CheckpointError, Content, Dtype, huggingface, pt2, safetensors};
 
 /// One tensor of a checkpoint, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, or a folder that holds either.
+    /// Opens a `.safetensors` file, a `.pt2` file, a `*.safetensors.index.json`, or a folder that holds either.
     ///
     /// # Errors
     /// Anything about the files that would make reading a tensor wrong or impossible.
@@ -76,7 +76,11 @@ impl Checkpoint {
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let header = safetensors::read(&path, self.contents.len() as u32)?;
+        let file = self.contents.len() as u32;
+        let header = match path.extension() {
+            Some(extension) if extension == "pt2" => pt2::read(&path, file)?,
+            _ => safetensors::read(&path, file)?,
+        };
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }

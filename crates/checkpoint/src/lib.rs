@@ -5,16 +5,20 @@
 //! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
 //! each chunk of that address space is filled.
 
+mod archive;
 mod content;
 mod dtype;
 mod error;
 mod huggingface;
 mod index;
 mod layout;
+mod pt2;
 mod safetensors;
 
+pub use archive::{Archive, Entry};
 pub use content::{Content, ContentError, Extent, Form};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};
 pub use layout::{Layout, LayoutError, Parameter, Part, Piece, Placement};
+pub use pt2::{exported_dtype, exported_models};
