@@ -86,6 +86,26 @@ def test_another_dtype_names_both_and_the_remedy(tmp_path):
         ws.stream(Holder(weight=torch.zeros(2)), tmp_path / "m.safetensors")
 
 
+def test_many_of_another_dtype_are_one_line(tmp_path):
+    save_file(
+        nn.Sequential(*(nn.Linear(2, 2) for _ in range(50))).bfloat16().state_dict(),
+        tmp_path / "m.safetensors",
+    )
+    with pytest.raises(ws.errors.CheckpointError, match=r"0\.weight and 99 more") as raised:
+        ws.stream(nn.Sequential(*(nn.Linear(2, 2) for _ in range(50))), tmp_path / "m.safetensors")
+    assert str(raised.value).count("dtype mismatch") == 1
+
+
+def test_a_module_without_memory_takes_the_dtype_of_the_checkpoint(tmp_path):
+    whole = nn.Linear(3, 3).bfloat16()
+    save_file(whole.state_dict(), tmp_path / "m.safetensors")
+    with ws.empty():
+        module = nn.Linear(3, 3)
+    ws.stream(module, tmp_path / "m.safetensors")
+    x = torch.ones(1, 3, dtype=torch.bfloat16)
+    assert module.weight.dtype == torch.bfloat16 and torch.equal(module(x), whole(x))
+
+
 def test_not_strict(tmp_path):
     save_file({"weight": torch.ones(3, 3), "other": torch.ones(1)}, tmp_path / "m.safetensors")
     module = nn.Linear(3, 3)

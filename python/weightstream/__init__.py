@@ -13,6 +13,7 @@ from weightstream.api import close, load, resize, stats, stream
 from weightstream.empty import empty
 from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
 from weightstream.report import Stats
+from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
 
 try:
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "ReadError",
+    "Residency",
     "Stats",
     "Timeline",
     "WeightstreamError",
@@ -32,6 +34,7 @@ __all__ = [
     "empty",
     "errors",
     "load",
+    "residency",
     "resize",
     "stats",
     "stream",

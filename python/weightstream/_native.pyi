@@ -71,6 +71,8 @@ class Stream:
         """This thread has finished the block. Raises ReadError where a weight that it touched was missing."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
+    def resident(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
+        """Bytes of each (address, length) range that are in memory at this moment."""
     def resize(self, memory: int) -> None: ...
     def stats(self) -> dict[str, Any]:
         """Counters, see `weightstream.Stats`."""

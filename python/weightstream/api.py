@@ -83,7 +83,8 @@ def stream(
     optimiser's too, ends the process.
 
     Args:
-        module: real, or built under `weightstream.empty()`; on the CPU, in the checkpoint's dtype.
+        module: on the CPU; real and in the checkpoint's dtype, or built under `weightstream.empty()`, which
+            takes that dtype.
         checkpoint: a .safetensors file, a *.safetensors.index.json, or a folder that holds either.
         memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
         strict: as in load_state_dict. Without it, parameters that the checkpoint lacks keep their values.

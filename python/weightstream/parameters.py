@@ -79,6 +79,7 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
     Raises CheckpointError with all that doesn't fit, in the words of `load_state_dict`.
     """
     missing, wrong, pairs = [], [], []
+    other_dtype: dict[tuple[torch.dtype, torch.dtype], list[str]] = {}
     used: set[str] = set()
     for slot in slots(module):
         present = [name for name in slot.names if name in tensors]
@@ -95,10 +96,18 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
                 f"size mismatch for {name}: copying a param with shape {list(stored.shape)} from checkpoint, "
                 f"the shape in current model is {list(expected)}."
             )
-        elif problem := _unfit(slot, name, stored):
+        elif problem := _unfit(slot, name):
             wrong.append(problem)
+        elif not _takes_dtype(slot, stored):
+            other_dtype.setdefault((stored.dtype, slot.tensor.dtype), []).append(name)
         else:
             pairs.append((slot, stored))
+    for (stored_dtype, dtype), names in other_dtype.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        wrong.append(
+            f"dtype mismatch for {names[0]}{more}: the checkpoint has {stored_dtype}, the module {dtype}; "
+            f"make the module match first: module.to({stored_dtype})."
+        )
     unexpected = [name for name in tensors if name not in used] if strict else []
     if error := failure(type(module).__name__, unexpected, missing, wrong):
         raise error
@@ -127,18 +136,18 @@ def _may_be_missing(slot: Slot) -> bool:
     )
 
 
-def _unfit(slot: Slot, name: str, stored: Source) -> str | None:
+def _unfit(slot: Slot, name: str) -> str | None:
     kind = type(slot.tensor)
     if kind not in (torch.Tensor, nn.Parameter):
         return f"{name} is a {kind.__name__}; only plain tensors can be streamed."
     if slot.tensor.device.type not in ("cpu", "meta"):
         return f"{name} is on {slot.tensor.device}; only modules on the CPU can be streamed."
-    if stored.dtype == slot.tensor.dtype or is_small_buffer(slot, stored):
-        return None
-    return (
-        f"dtype mismatch for {name}: the checkpoint has {stored.dtype}, the module {slot.tensor.dtype}; "
-        f"make the module match first: module.to({stored.dtype})."
-    )
+    return None
+
+
+def _takes_dtype(slot: Slot, stored: Source) -> bool:
+    """A tensor without memory takes the checkpoint's dtype, as load_state_dict(assign=True) has it."""
+    return stored.dtype == slot.tensor.dtype or slot.tensor.is_meta or is_small_buffer(slot, stored)
 
 
 def is_small_buffer(slot: Slot, stored: Source) -> bool:

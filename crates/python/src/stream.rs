@@ -101,6 +101,10 @@ impl Stream {
             .map_err(from_stream)
     }
 
+    fn resident(&self, ranges: Vec<(usize, usize)>) -> Vec<u64> {
+        self.stream.resident(ranges)
+    }
+
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
         python
             .detach(|| self.stream.resize(memory))

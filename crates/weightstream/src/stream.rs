@@ -285,6 +285,23 @@ impl Stream {
         self.shared.stats()
     }
 
+    /// For each (address, length in bytes) range, how many of its bytes are in memory at this moment.
+    pub fn resident(&self, ranges: impl IntoIterator<Item = (usize, usize)>) -> Vec<u64> {
+        let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
+        let of_range = |(address, length): (usize, usize)| {
+            let Some(start) = address.checked_sub(base) else {
+                return 0;
+            };
+            let end = (start + length).min(self.shared.space.length());
+            (start / chunk_bytes..end.div_ceil(chunk_bytes))
+                .filter(|&chunk| self.shared.space.is_resident(chunk as u32))
+                .map(|chunk| end.min((chunk + 1) * chunk_bytes) - start.max(chunk * chunk_bytes))
+                .map(|bytes| bytes as u64)
+                .sum()
+        };
+        ranges.into_iter().map(of_range).collect()
+    }
+
     /// Switches the recording of a timeline on or off, and returns what was recorded.
     ///
     /// # Errors

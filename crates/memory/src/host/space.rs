@@ -214,6 +214,12 @@ impl<P: MovePages> AddressSpace<P> {
             .is_some_and(|cell| matches!(cell.get(), State::Published(_)))
     }
 
+    /// Whether a chunk is in memory, visible or not; it may have left by the time the answer is read.
+    pub fn is_resident(&self, chunk: u32) -> bool {
+        self.cell(chunk)
+            .is_some_and(|cell| !matches!(cell.get(), State::Absent(_)))
+    }
+
     /// What touches told since the last call, oldest first.
     pub fn take_event(&self) -> Option<Event> {
         self.events.pop()
