@@ -1,27 +1,35 @@
-//! What the tensors of a file read as, and which stored bytes that is made of.
+//! What tensors read as, and which stored bytes that is made of.
 
 use std::ops::Range;
 use std::path::PathBuf;
 
-use crate::Dtype;
-
-/// The bytes of a file as its tensors have them. For most files that is the file itself; where tensors are stored
-/// in another form (coded, quantised) the content is longer than the file, and tensors lie in the content.
+/// Bytes as tensors have them. For most formats that is a file itself. Where tensors are stored in another form (coded,
+/// quantised), tensors lie in the content and not in its files, which are shorter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
-    path: PathBuf,
-    file_length: u64,
+    files: Vec<StoredFile>,
     length: u64,
     extents: Vec<Extent>,
 }
 
-/// A range of a content and the range of the file that it is made of.
+/// A file and its length in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// A range of a content and the range of a file that it is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
     /// Bytes from the start of the content.
     pub start: u64,
     /// Bytes of the content.
     pub length: u64,
+    /// Index into [`Content::files`].
+    pub file: u32,
     /// Bytes from the start of the file.
     pub offset: u64,
     /// Bytes of the file.
@@ -36,18 +44,91 @@ pub struct Extent {
 pub enum Form {
     /// They are the same.
     Plain,
-    /// Coded by `weightstream-codec`, all of the extent at once. Elements are of `dtype`.
+    /// They are the same, and padded; checked when they are read.
+    Checked {
+        /// XXH3-64 of the stored bytes.
+        checksum: u64,
+    },
+    /// Coded by `weightstream-codec`, all of the extent at once, and padded.
     Coded {
-        /// What the content's elements are.
-        dtype: Dtype,
+        /// Stored bytes without their padding.
+        coded: u32,
         /// XXH3-64 of the stored bytes.
         checksum: u64,
     },
 }
 
 impl Extent {
-    fn end(&self) -> u64 {
+    /// Where it ends, in bytes from the start of the content.
+    pub fn end(&self) -> u64 {
         self.start + self.length
+    }
+
+    /// Whether it is a good extent `number`, after ones that end at `expected`.
+    fn check(
+        &self,
+        number: usize,
+        expected: u64,
+        files: &[StoredFile],
+    ) -> Result<(), ContentError> {
+        let Extent {
+            start,
+            length,
+            file,
+            offset,
+            stored,
+            form,
+        } = *self;
+        if start < expected {
+            return Err(ContentError::Order {
+                number,
+                expected,
+                came: start,
+            });
+        }
+        if start.checked_add(length).is_none_or(|end| end > MAX_LENGTH) {
+            return Err(ContentError::TooLong {
+                number,
+                start,
+                length,
+            });
+        }
+        let Some(StoredFile {
+            length: file_length,
+            ..
+        }) = files.get(file as usize)
+        else {
+            return Err(ContentError::UnknownFile {
+                number,
+                files: files.len(),
+                came: file,
+            });
+        };
+        let file_length = *file_length;
+        if offset
+            .checked_add(stored)
+            .is_none_or(|end| end > file_length)
+        {
+            return Err(ContentError::OutsideFile {
+                number,
+                file_length,
+                offset,
+                stored,
+            });
+        }
+        let fits = match form {
+            Form::Plain => stored == length,
+            Form::Checked { .. } => stored >= length,
+            Form::Coded { coded, .. } => stored >= u64::from(coded),
+        };
+        if !fits {
+            return Err(ContentError::Lengths {
+                number,
+                length,
+                stored,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -72,8 +153,14 @@ pub enum ContentError {
         offset: u64,
         stored: u64,
     },
+    #[error("extent {number}: expected one of {files} files, came file {came}")]
+    UnknownFile {
+        number: usize,
+        files: usize,
+        came: u32,
+    },
     #[error(
-        "extent {number}: expected as many bytes in the file as in the content, {length}, came {stored}"
+        "extent {number}: expected as many bytes in the file as {length} of content in its form need, came {stored}"
     )]
     Lengths {
         number: usize,
@@ -97,87 +184,46 @@ impl Content {
         let extent = Extent {
             start: 0,
             length,
+            file: 0,
             offset: 0,
             stored: length,
             form: Form::Plain,
         };
         Self {
-            path,
-            file_length: length,
+            files: vec![StoredFile { path, length }],
             length,
             extents: vec![extent],
         }
     }
 
-    /// What the file at `path`, of `file_length` bytes, holds in `extents`. Bytes between two extents belong to no
-    /// tensor.
+    /// What `files` hold in `extents`. Bytes between two extents belong to no tensor.
     ///
     /// # Errors
-    /// Extents that are not in order of their content, that overlap, or that lie outside the file.
-    pub fn new(
-        path: PathBuf,
-        file_length: u64,
-        extents: Vec<Extent>,
-    ) -> Result<Self, ContentError> {
+    /// Extents that are not in order of their content, that overlap, or that lie outside their file.
+    pub fn new(files: Vec<StoredFile>, extents: Vec<Extent>) -> Result<Self, ContentError> {
         let mut length = 0;
         for (number, extent) in extents.iter().enumerate() {
-            let Extent {
-                start,
-                length: bytes,
-                offset,
-                stored,
-                form,
-            } = *extent;
-            if start < length {
-                return Err(ContentError::Order {
-                    number,
-                    expected: length,
-                    came: start,
-                });
-            }
-            length = start
-                .checked_add(bytes)
-                .filter(|&end| end <= MAX_LENGTH)
-                .ok_or(ContentError::TooLong {
-                    number,
-                    start,
-                    length: bytes,
-                })?;
-            if offset
-                .checked_add(stored)
-                .is_none_or(|end| end > file_length)
-            {
-                return Err(ContentError::OutsideFile {
-                    number,
-                    file_length,
-                    offset,
-                    stored,
-                });
-            }
-            if form == Form::Plain && stored != bytes {
-                return Err(ContentError::Lengths {
-                    number,
-                    length: bytes,
-                    stored,
-                });
-            }
+            extent.check(number, length, &files)?;
+            length = extent.end();
         }
         Ok(Self {
-            path,
-            file_length,
+            files,
             length,
             extents,
         })
     }
 
-    /// The file.
-    pub fn path(&self) -> &PathBuf {
-        &self.path
+    /// The files that hold it; one at least names it.
+    pub fn files(&self) -> &[StoredFile] {
+        &self.files
     }
 
-    /// Bytes of the file.
-    pub fn file_length(&self) -> u64 {
-        self.file_length
+    /// The first file, which names the content.
+    pub fn path(&self) -> PathBuf {
+        self.files
+            .first()
+            .map(|file| file.path.clone())
+            .unwrap_or_default()
     }
 
     /// Bytes of the content.
@@ -187,7 +233,11 @@ impl Content {
 
     /// Whether the content is the file.
     pub fn is_plain(&self) -> bool {
-        matches!(self.extents[..], [Extent { start: 0, offset: 0, length, form: Form::Plain, .. }] if length == self.file_length)
+        let [file] = &self.files[..] else {
+            return false;
+        };
+        matches!(self.extents[..], [Extent { start: 0, offset: 0, length, form: Form::Plain, .. }]
+            if length == file.length)
     }
 
     /// The extents that have a byte in `range` of the content, in order.
@@ -207,22 +257,30 @@ mod tests {
 
     fn coded(start: u64, length: u64, offset: u64, stored: u64) -> Extent {
         let form = Form::Coded {
-            dtype: Dtype::BF16,
+            coded: stored as u32,
             checksum: 0,
         };
         Extent {
             start,
             length,
+            file: 0,
             offset,
             stored,
             form,
         }
     }
 
+    fn files() -> Vec<StoredFile> {
+        vec![StoredFile {
+            path: "a".into(),
+            length: 10_000,
+        }]
+    }
+
     #[test]
     fn extents_are_found_by_the_content_that_they_make() {
         let extents = vec![coded(0, 100, 4096, 70), coded(128, 100, 8192, 70)];
-        let content = Content::new("a".into(), 10_000, extents.clone()).unwrap();
+        let content = Content::new(files(), extents.clone()).unwrap();
         assert_eq!(content.length(), 228);
         assert!(!content.is_plain() && Content::plain("a".into(), 7).is_plain());
         let found = |range: Range<u64>| content.extents(range).copied().collect::<Vec<_>>();
@@ -234,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_overlaps_or_lies_outside_is_refused() {
-        let refused = |extents: Vec<Extent>| Content::new("a".into(), 10_000, extents).unwrap_err();
+        let refused = |extents: Vec<Extent>| Content::new(files(), extents).unwrap_err();
         assert!(matches!(
             refused(vec![coded(0, 100, 0, 70), coded(99, 1, 0, 70)]),
             ContentError::Order {
@@ -254,6 +312,14 @@ mod tests {
         assert!(matches!(
             refused(vec![coded(u64::MAX, 100, 0, 11)]),
             ContentError::TooLong { .. }
+        ));
+        let elsewhere = Extent {
+            file: 1,
+            ..coded(0, 100, 0, 11)
+        };
+        assert!(matches!(
+            refused(vec![elsewhere]),
+            ContentError::UnknownFile { .. }
         ));
         let plain = Extent {
             form: Form::Plain,

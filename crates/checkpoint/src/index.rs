@@ -64,15 +64,12 @@ impl Checkpoint {
 
     /// The path of each content's file.
     pub fn paths(&self) -> Vec<PathBuf> {
-        self.contents
-            .iter()
-            .map(|content| content.path().clone())
-            .collect()
+        self.contents.iter().map(|content| content.path()).collect()
     }
 
     /// The path of the file that holds `tensor`.
     pub(crate) fn file_of(&self, tensor: &Tensor) -> PathBuf {
-        self.contents[tensor.file as usize].path().clone()
+        self.contents[tensor.file as usize].path()
     }
 
     fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {

@@ -16,7 +16,7 @@ mod pt2;
 mod safetensors;
 
 pub use archive::{Archive, Entry};
-pub use content::{Content, ContentError, Extent, Form};
+pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};

@@ -17,7 +17,10 @@ fn names(checkpoint: &Checkpoint) -> Vec<&str> {
 }
 
 fn file_names(checkpoint: &Checkpoint) -> Vec<&str> {
-    let files = checkpoint.contents.iter().map(|content| content.path());
+    let files = checkpoint
+        .contents
+        .iter()
+        .map(|content| &content.files()[0].path);
     files
         .map(|file| file.file_name().unwrap().to_str().unwrap())
         .collect()

@@ -66,6 +66,8 @@ pub struct Engine {
     pub(crate) rows: ChunkSet,
     pub(crate) limit: usize,
     pub(crate) threads: usize,
+    /// Chunks that are being decoded while as many as ever are being read.
+    pub(crate) decoders: usize,
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
@@ -119,6 +121,7 @@ impl Engine {
             used: chunks.used,
             limit: slots.max(1),
             threads: threads.max(1),
+            decoders: 0,
             pool: Pool::new(count),
             trace: Trace::default(),
             plan: Plan::default(),
@@ -144,6 +147,14 @@ impl Engine {
         };
         engine.replan();
         engine
+    }
+
+    /// Chunks are decoded after their read, `decoders` of them at once.
+    #[must_use]
+    pub fn with_decoders(mut self, decoders: usize) -> Self {
+        self.decoders = decoders;
+        self.replan();
+        self
     }
 
     /// What was counted so far.
@@ -429,7 +440,7 @@ impl Engine {
     }
 
     fn depth(&self) -> usize {
-        DEPTH.min((self.limit / 4).max(1))
+        (DEPTH + self.decoders).min((self.limit / 4).max(1))
     }
 
     pub(crate) fn guard(&self) -> usize {

@@ -55,8 +55,9 @@ pub fn from_stream(error: StreamError) -> PyErr {
         }
         StreamError::Weight(_) => ReadError::new_err(words),
         StreamError::Closed => ClosedError::new_err(words),
-        StreamError::Memory(_) | StreamError::Thread(_) | StreamError::Forked => {
-            WeightstreamError::new_err(words)
-        }
+        StreamError::Buffers { .. }
+        | StreamError::Memory(_)
+        | StreamError::Thread(_)
+        | StreamError::Forked => WeightstreamError::new_err(words),
     }
 }

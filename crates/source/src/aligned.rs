@@ -12,8 +12,8 @@ pub(crate) const STRICTEST: usize = 64 << 10;
 
 const HUGE_PAGE: usize = 2 << 20;
 
-/// A buffer that is aligned to [`STRICTEST`].
-pub(crate) struct AlignedBuffer {
+/// Memory for direct reads, aligned to whatever they may ask for.
+pub struct AlignedBuffer {
     start: NonNull<u8>,
     length: usize,
     _region: Arc<Region>,
@@ -30,7 +30,7 @@ impl AlignedBuffer {
 
     /// Buffers side by side: of 4 KiB pages, direct reads cost several times as much processor
     /// time as of the huge pages that these share. `None` if there is no memory.
-    pub(crate) fn several(count: usize, length: usize) -> Option<Vec<Self>> {
+    pub fn several(count: usize, length: usize) -> Option<Vec<Self>> {
         let stride = length.max(1).checked_next_multiple_of(STRICTEST)?;
         let region = Arc::new(Region::new(stride.checked_mul(count)?)?);
         let buffer = |index| {
@@ -45,12 +45,13 @@ impl AlignedBuffer {
         Some((0..count).map(buffer).collect())
     }
 
-    pub(crate) fn start(&mut self) -> *mut u8 {
+    /// Where it begins.
+    pub fn start(&mut self) -> *mut u8 {
         self.start.as_ptr()
     }
 
-    #[cfg(target_os = "linux")]
-    pub(crate) fn length(&self) -> usize {
+    /// Its size in bytes.
+    pub fn length(&self) -> usize {
         self.length
     }
 
@@ -58,7 +59,7 @@ impl AlignedBuffer {
     ///
     /// # Safety
     /// They were written, and no read into the buffer is in flight.
-    pub(crate) unsafe fn bytes(&self, length: usize) -> &[u8] {
+    pub unsafe fn bytes(&self, length: usize) -> &[u8] {
         // SAFETY: within this buffer's part, and written by this function's contract.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), length.min(self.length)) }
     }

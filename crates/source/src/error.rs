@@ -52,6 +52,12 @@ pub enum ReadErrorKind {
         /// Its size.
         bytes: usize,
     },
+    /// Bytes came that can't be those that were written.
+    #[error("they are damaged: {reason}")]
+    Damaged {
+        /// What was expected and what came.
+        reason: String,
+    },
     /// The source was closed before it came to this range.
     #[error("the source was closed")]
     Abandoned,

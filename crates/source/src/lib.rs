@@ -46,6 +46,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+pub use aligned::AlignedBuffer;
 pub use error::{OpenError, ReadError, ReadErrorKind};
 pub use request::{Completion, Destination, OnCompletion, Piece, Request};
 pub use urgency::raise_urgency;

@@ -53,13 +53,13 @@ pub fn chunk_bytes(memory: u64, parameters: &[Parameter]) -> u64 {
     chunk
 }
 
-/// How many slots of `chunk_bytes` a budget of `memory` bytes buys.
-pub fn slots(memory: u64, chunk_bytes: u64) -> Result<usize, StreamError> {
-    let slots = memory / chunk_bytes;
+/// How many slots of `chunk_bytes` a budget of `memory` bytes buys, of which buffers take `buffers`.
+pub fn slots(memory: u64, chunk_bytes: u64, buffers: u64) -> Result<usize, StreamError> {
+    let slots = memory.saturating_sub(buffers) / chunk_bytes;
     if slots < least_slots(threads()) as u64 {
         return Err(StreamError::Budget {
             given: memory,
-            least: least(chunk_bytes),
+            least: least(chunk_bytes) + buffers,
         });
     }
     Ok(usize::try_from(slots).unwrap_or(usize::MAX))
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn too_small_a_budget_names_the_least() {
-        let Err(StreamError::Budget { given, least }) = slots(1 << 20, SMALLEST) else {
+        let Err(StreamError::Budget { given, least }) = slots(1 << 20, SMALLEST, 0) else {
             panic!("accepted")
         };
         assert_eq!(given, 1 << 20);
-        assert!(slots(least, SMALLEST).is_ok());
-        assert!(slots(least - 1, SMALLEST).is_err());
+        assert!(slots(least, SMALLEST, 0).is_ok());
+        assert!(slots(least - 1, SMALLEST, 0).is_err());
     }
 }

@@ -36,6 +36,12 @@ pub enum StreamError {
     /// The pager thread could not be started.
     #[error("can't start the thread that reads: {0}")]
     Thread(std::io::Error),
+    /// No memory for the buffers that coded weights are read into.
+    #[error("no memory for buffers of {bytes} bytes")]
+    Buffers {
+        /// Bytes of all of them.
+        bytes: u64,
+    },
     /// A weight that was needed could not be read.
     #[error(transparent)]
     Weight(#[from] Arc<WeightError>),

@@ -23,6 +23,7 @@
 mod budget;
 mod error;
 mod failures;
+mod loader;
 mod pager;
 mod recorder;
 mod stats;
@@ -34,7 +35,7 @@ pub use stats::Stats;
 pub use stream::{Options, Stream};
 pub use weightstream_checkpoint::{
     Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
-    Part, Tensor,
+    Part, StoredFile, Tensor,
 };
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;

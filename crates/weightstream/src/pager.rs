@@ -5,6 +5,7 @@
 
 use crate::error::WeightError;
 use crate::failures::Failures;
+use crate::loader::Loader;
 use crate::recorder::{Record, RecordKind, Recorder};
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
@@ -15,9 +16,7 @@ use std::time::{Duration, Instant};
 use weightstream_checkpoint::Layout;
 use weightstream_engine::{Action, Engine, Marker, Residence};
 use weightstream_memory::{AddressSpace, Event, MemoryError};
-use weightstream_source::{
-    Completion, Destination, Piece, ReadError, ReadErrorKind, Request, Source, raise_urgency,
-};
+use weightstream_source::{Completion, ReadError, ReadErrorKind, raise_urgency};
 
 /// A failed read is tried again after these pauses before it counts as failed.
 const PAUSES: [Duration; 3] = [
@@ -112,7 +111,7 @@ struct Pass {
 pub struct Pager {
     shared: Arc<Shared>,
     engine: Engine,
-    source: Box<dyn Source>,
+    loader: Loader,
     opened: Instant,
     reading: HashMap<u32, Reading>,
     /// Failed reads that wait for their next attempt: when, which chunk.
@@ -132,17 +131,12 @@ pub struct Pager {
 }
 
 impl Pager {
-    pub fn new(
-        shared: Arc<Shared>,
-        engine: Engine,
-        source: Box<dyn Source>,
-        opened: Instant,
-    ) -> Self {
+    pub fn new(shared: Arc<Shared>, engine: Engine, loader: Loader, opened: Instant) -> Self {
         let stats = shared.stats();
         Self {
             shared,
             engine,
-            source,
+            loader,
             opened,
             reading: HashMap::new(),
             pauses: Vec::new(),
@@ -198,7 +192,7 @@ impl Pager {
                     return;
                 }
             }
-            if self.reading.len() + 2 >= self.source.depth() {
+            if self.reading.len() + 2 >= self.loader.depth() {
                 self.busy_since = Some(now);
             }
             self.publish_stats(now);
@@ -399,7 +393,7 @@ impl Pager {
             Command::Expect(block, chunks) => self.engine.expect(block, chunks),
             Command::Resize(slots, done) => {
                 self.engine.resize(slots);
-                self.stats.budget = slots as u64 * self.stats.chunk_bytes;
+                self.stats.budget = slots as u64 * self.stats.chunk_bytes + self.stats.buffers;
                 self.resizing.push(done);
             }
             Command::Settle(done) => self.settling.push(done),
@@ -422,12 +416,7 @@ impl Pager {
     fn act(&mut self, action: Action, now: u64) -> Result<(), MemoryError> {
         match action {
             Action::Read { chunk, slot } => {
-                let bytes = self
-                    .shared
-                    .layout
-                    .pieces(chunk)
-                    .map(|piece| piece.length as u64)
-                    .sum();
+                let bytes = self.submit(chunk, slot);
                 if self.reading.is_empty() {
                     self.reading_since = now;
                 }
@@ -440,7 +429,6 @@ impl Pager {
                         attempts: 0,
                     },
                 );
-                self.submit(chunk, slot);
             }
             Action::Withdraw { chunk, .. } => {
                 // Refused only where the kernel runs out of mappings. The chunk is still there and its slot not free:
@@ -459,32 +447,15 @@ impl Pager {
         Ok(())
     }
 
-    fn submit(&self, chunk: u32, slot: u32) {
-        let start = self.shared.space.slot(slot);
-        let chunk_bytes = self.shared.layout.chunk_bytes();
-        let pieces: Vec<_> = self.shared.layout.pieces(chunk).collect();
-        // Only a piece that is alone in its chunk may be rounded up: it has no neighbour to overwrite.
-        let alone = pieces.len() == 1;
-        let pieces = pieces
-            .into_iter()
-            .map(|piece| Piece {
-                file: piece.file,
-                offset: piece.file_offset,
-                // SAFETY: the layout keeps pieces inside the chunk, so inside the slot. The slot is this chunk's,
-                // the chunk is absent, and the engine gives the slot to nobody else before the completion.
-                destination: unsafe { Destination::new(start.add(piece.chunk_offset)) },
-                length: piece.length,
-                room: if alone {
-                    chunk_bytes - piece.chunk_offset
-                } else {
-                    piece.length
-                },
-            })
-            .collect();
-        self.source.submit(Request {
-            token: to_token(chunk, slot),
-            pieces,
-        });
+    /// Starts to read a chunk; gives the bytes that are read for it.
+    fn submit(&self, chunk: u32, slot: u32) -> u64 {
+        let Shared { space, layout, .. } = &*self.shared;
+        // SAFETY: the slot is this chunk's, the chunk is absent, and the engine gives the slot to nobody else before
+        // the completion.
+        unsafe {
+            self.loader
+                .load(layout, chunk, space.slot(slot), to_token(chunk, slot))
+        }
     }
 
     fn resume_paused(&mut self) {
@@ -510,7 +481,7 @@ impl Pager {
     fn publish_stats(&mut self, now: u64) {
         let counters = self.engine.counters();
         let chunk_bytes = self.stats.chunk_bytes;
-        self.stats.used = self.engine.slots_used() as u64 * chunk_bytes;
+        self.stats.used = self.engine.slots_used() as u64 * chunk_bytes + self.stats.buffers;
         self.stats.kept_bytes = self.engine.kept() as u64 * chunk_bytes;
         self.stats.passes = counters.passes;
         self.stats.faults = counters.misses;

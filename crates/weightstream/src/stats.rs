@@ -9,6 +9,8 @@ pub struct Stats {
     pub model_bytes: u64,
     /// One chunk.
     pub chunk_bytes: u64,
+    /// Buffers for weights that are decoded: part of the budget.
+    pub buffers: u64,
     /// What the plan keeps in memory for good.
     pub kept_bytes: u64,
     /// The least budget that works for this stream.

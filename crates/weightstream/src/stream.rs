@@ -3,6 +3,7 @@
 use crate::budget;
 use crate::error::StreamError;
 use crate::failures::Failures;
+use crate::loader::{Loader, Needs};
 use crate::pager::{Command, Pager, Shared};
 use crate::recorder::Record;
 use crate::stats::Stats;
@@ -13,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use weightstream_checkpoint::{Layout, Parameter};
+use weightstream_checkpoint::{Content, Layout, Parameter};
 use weightstream_engine::{Chunks, Engine, Marker};
 use weightstream_memory::{AddressSpace, Backend, Registration, ensure_fault_handler};
 use weightstream_source::{OnCompletion, OpenError, Source};
@@ -71,17 +72,29 @@ impl Stream {
         parameters: Vec<Parameter>,
         options: Options,
     ) -> Result<Self, StreamError> {
+        let contents = files.iter().map(plain_content);
+        Self::over(contents.collect::<Result<_, _>>()?, parameters, options)
+    }
+
+    /// Lays `parameters` out over `contents`, of whatever form, and starts to serve them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn over(
+        contents: Vec<Content>,
+        parameters: Vec<Parameter>,
+        options: Options,
+    ) -> Result<Self, StreamError> {
         let opened = Instant::now();
-        let lengths = files
-            .iter()
-            .map(file_length)
-            .collect::<Result<Vec<_>, _>>()?;
+        let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
         let chunk_bytes = options
             .chunk_bytes
             .unwrap_or_else(|| budget::chunk_bytes(options.memory, &parameters));
-        let slots = budget::slots(options.memory, chunk_bytes)?;
         let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
         let layout = Layout::new(&lengths, parameters, chunk_size)?;
+        let needs = Needs::of(&contents, &layout);
+        let buffers = needs.memory();
+        let slots = budget::slots(options.memory, chunk_bytes, buffers)?;
 
         let chunks = layout.chunks();
         let used: Vec<u32> = (0..chunks).filter(|&chunk| layout.is_used(chunk)).collect();
@@ -105,7 +118,8 @@ impl Stream {
             budget: options.memory,
             model_bytes: layout.weight_bytes(),
             chunk_bytes,
-            least: budget::least(chunk_bytes),
+            least: budget::least(chunk_bytes) + buffers,
+            buffers,
             ..Stats::default()
         };
         let shared = Arc::new(Shared {
@@ -116,20 +130,17 @@ impl Stream {
             failures: Failures::default(),
             stats: Mutex::new(stats),
         });
-        let source = {
-            // Weak: the source lives inside the pager, which holds the shared part.
+        let loader = {
+            // Weak: the loader lives inside the pager, which holds the shared part.
             let shared: Weak<Shared> = Arc::downgrade(&shared);
             let on_completion: OnCompletion = Arc::new(move |completion| {
                 if let Some(shared) = shared.upgrade() {
                     shared.complete(completion);
                 }
             });
-            match options.source {
-                Some(open) => open(files, on_completion)?,
-                None => weightstream_source::open(files, on_completion)?,
-            }
+            Loader::open(contents, chunk_size, needs, options.source, on_completion)?
         };
-        let name = source.name();
+        let name = loader.name();
         let engine = Engine::new(
             Chunks {
                 count: chunks,
@@ -139,8 +150,9 @@ impl Stream {
             },
             slots,
             budget::threads(),
-        );
-        let pager = Pager::new(Arc::clone(&shared), engine, source, opened);
+        )
+        .with_decoders(needs.decoders);
+        let pager = Pager::new(Arc::clone(&shared), engine, loader, opened);
         let thread = std::thread::Builder::new()
             .name("weightstream".into())
             .spawn(move || pager.run())
@@ -273,7 +285,8 @@ impl Stream {
     /// # Errors
     /// A budget that is too small (names the least), or a closed stream.
     pub fn resize(&self, memory: u64) -> Result<(), StreamError> {
-        let slots = budget::slots(memory, self.shared.layout.chunk_bytes() as u64)?;
+        let chunk_bytes = self.shared.layout.chunk_bytes() as u64;
+        let slots = budget::slots(memory, chunk_bytes, self.shared.stats().buffers)?;
         let slots = slots.min(self.shared.layout.chunks() as usize);
         self.ask(|done| Command::Resize(slots, done))
     }
@@ -397,9 +410,9 @@ fn is_sliced(layout: &Layout, chunk: u32, most: u64) -> bool {
     })
 }
 
-fn file_length(path: &PathBuf) -> Result<u64, StreamError> {
+fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {
     std::fs::metadata(path)
-        .map(|metadata| metadata.len())
+        .map(|metadata| Content::plain(path.clone(), metadata.len()))
         .map_err(|cause| StreamError::File {
             path: path.display().to_string(),
             cause,

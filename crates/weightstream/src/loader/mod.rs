@@ -1,0 +1,161 @@
+//! Brings the bytes of chunks into their slots.
+//!
+//! Where files hold the weights as they are, a chunk is read into its slot and that is all. What is stored in another
+//! form (coded, quantised) is read into a buffer first and decoded into the slot by a thread of its own, before the
+//! chunk counts as loaded. Reads and decoding overlap: a buffer that is being decoded is none that is being read.
+
+mod decode;
+mod plan;
+mod workers;
+
+use crate::error::StreamError;
+use crate::stream::OpenSource;
+use plan::{Contents, Plan};
+use std::path::PathBuf;
+use std::sync::Arc;
+use weightstream_checkpoint::{Content, Form, Layout};
+use weightstream_source::{Destination, OnCompletion, Piece, Request, Source};
+use workers::{Decoding, Workers};
+
+/// Reads in flight while others are being decoded, and threads that decode.
+const READING: usize = 6;
+
+/// Threads that decode at most: two keep up with any one disk.
+const DECODERS: usize = 2;
+
+/// The files of a model, how chunks are made of them, and who reads and decodes.
+pub struct Loader {
+    contents: Arc<Contents>,
+    chunk_bytes: usize,
+    source: Arc<dyn Source>,
+    workers: Option<Workers>,
+}
+
+/// What loading takes, known before anything is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of each buffer; 0 where nothing is decoded.
+    pub buffer_bytes: usize,
+    /// Buffers.
+    pub buffers: usize,
+    /// Threads that decode.
+    pub decoders: usize,
+}
+
+impl Needs {
+    /// What the chunks of `layout` need.
+    pub fn of(contents: &[Content], layout: &Layout) -> Self {
+        let decoded = |content: &Content| {
+            let mut extents = content.extents(0..content.length());
+            extents.any(|extent| extent.form != Form::Plain)
+        };
+        if !contents.iter().any(decoded) {
+            return Self::default();
+        }
+        let contents = Contents::new(contents.to_vec());
+        let chunks = (0..layout.chunks()).filter(|&chunk| layout.is_used(chunk));
+        let buffer_bytes = chunks
+            .map(|chunk| contents.plan(layout, chunk).staging())
+            .max()
+            .unwrap_or(0);
+        if buffer_bytes == 0 {
+            return Self::default();
+        }
+        Self {
+            buffer_bytes,
+            buffers: READING + DECODERS,
+            decoders: DECODERS,
+        }
+    }
+
+    /// Bytes of all buffers.
+    pub fn memory(&self) -> u64 {
+        self.buffer_bytes as u64 * self.buffers as u64
+    }
+}
+
+impl Loader {
+    /// Opens the files. `on_completion` is told when a chunk is in its slot, or why it is not.
+    pub fn open(
+        contents: Vec<Content>,
+        chunk_bytes: usize,
+        needs: Needs,
+        open: Option<OpenSource>,
+        on_completion: OnCompletion,
+    ) -> Result<Self, StreamError> {
+        let paths: Vec<PathBuf> = contents
+            .iter()
+            .flat_map(|content| content.files())
+            .map(|file| file.path.clone())
+            .collect();
+        let mut workers = None;
+        let mut on_read = Arc::clone(&on_completion);
+        if needs.buffers > 0 {
+            let started = Workers::start(needs, paths.clone(), on_completion)?;
+            on_read = started.on_read();
+            workers = Some(started);
+        }
+        let source: Arc<dyn Source> = match open {
+            Some(open) => open(&paths, on_read)?,
+            None => weightstream_source::open(&paths, on_read)?,
+        }
+        .into();
+        if let Some(workers) = &workers {
+            workers.read_from(&source);
+        }
+        Ok(Self {
+            contents: Arc::new(Contents::new(contents)),
+            chunk_bytes,
+            source,
+            workers,
+        })
+    }
+
+    /// Starts to load `chunk` into the memory from `slot` on; gives the bytes that are read for it. The completion
+    /// has `token`.
+    ///
+    /// # Safety
+    /// Until the completion, the chunk's bytes from `slot` on may be written and nothing else accesses them.
+    pub unsafe fn load(&self, layout: &Layout, chunk: u32, slot: *mut u8, token: u64) -> u64 {
+        let plan = self.contents.plan(layout, chunk);
+        let bytes = plan.bytes();
+        let mut request = Request {
+            token,
+            pieces: Vec::with_capacity(plan.direct.len() + plan.staged.len()),
+        };
+        // Only a piece that is alone in its chunk may be rounded up: it has no neighbour to overwrite.
+        let alone = plan.direct.len() == 1 && plan.steps.is_empty();
+        request.pieces.extend(plan.direct.iter().map(|read| Piece {
+            file: read.file,
+            offset: read.offset,
+            // SAFETY: the layout keeps pieces inside the chunk, which is ours until the completion.
+            destination: unsafe { Destination::new(slot.add(read.chunk_offset)) },
+            length: read.length,
+            room: if alone {
+                self.chunk_bytes - read.chunk_offset
+            } else {
+                read.length
+            },
+        }));
+        let Plan { staged, steps, .. } = plan;
+        match &self.workers {
+            Some(workers) if !steps.is_empty() => {
+                // SAFETY: as above; direct reads and steps fill different bytes.
+                let room = unsafe { decode::Room::new(slot, self.chunk_bytes) };
+                workers.read(request, staged, Decoding { token, steps, room });
+            }
+            _ => self.source.submit(request),
+        }
+        bytes
+    }
+
+    /// How many chunks in loading keep the disk busy.
+    pub fn depth(&self) -> usize {
+        self.source.depth()
+    }
+
+    /// How it reads.
+    pub fn name(&self) -> &'static str {
+        self.source.name()
+    }
+}
