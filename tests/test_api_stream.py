@@ -259,8 +259,10 @@ def test_stats_and_resize(tmp_path):
     assert stats.passes == 1 and stats.budget == 16 * 2**20
     assert stats.model_bytes == sum(parameter.nbytes for parameter in module.parameters())
     assert stats.bytes_read >= stats.model_bytes and 1.5 < stats.oversize < 1.6
-    ws.resize(module, "12MiB")
-    assert ws.stats(module).budget == 12 * 2**20 and "12.00 MiB" in str(ws.stats(module))
+    for given in (12 * 2**20 + 5, 100 * 2**20, 12 * 2**20):
+        ws.resize(module, given)
+        assert ws.stats(module).budget == given  # not what chunks make of it
+    assert "12.00 MiB" in str(ws.stats(module))
     assert torch.equal(module(x), expected)
     with pytest.raises(ws.errors.BudgetError, match="least"):
         ws.resize(module, 1)

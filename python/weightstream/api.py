@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def load(
         memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
         dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
             Weights stored as another dtype are converted once, one by one, to a side file under
-            ~/.cache/weightstream.
+            ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
         model_class: the class to build, where not the one that config.json names.
         config: a config of the library's own kind in place of the folder's config.json.
         strict: raise where names of the checkpoint and the model don't agree.
@@ -143,8 +144,10 @@ def close(model: nn.Module) -> None:
 def _start(
     module: nn.Module, files: Sequence[str], pairs: Sequence[tuple[Slot, Source]], budget: int
 ) -> nn.Module:
-    settled, files = settle(pairs, files)
+    settled, files, side = settle(pairs, files)
     stream, slots = place(settled, files, budget)
+    if side is not None:
+        weakref.finalize(stream, side.close)
     refuse_meta(module)
     protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])

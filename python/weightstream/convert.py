@@ -7,9 +7,11 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
+from weightstream import side_files
 from weightstream.lazy import Deferred
 from weightstream.memory import format_bytes
 from weightstream.stored import DTYPE_WORDS, Stored
@@ -17,24 +19,22 @@ from weightstream.stored import DTYPE_WORDS, Stored
 _logger = logging.getLogger("weightstream")
 
 
-def cache_folder() -> Path:
-    """Where converted weights lie: $XDG_CACHE_HOME/weightstream/converted, by default under ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightstream" / "converted"
-
-
-def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[str, dict[str, Stored]]:
+def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[IO[Any], dict[str, Stored]]:
     """Compute `tensors` into a side file, or find it there from an earlier time.
 
-    Returns the file's path and where each tensor lies in it, as parts of file 0. One tensor is in memory at a
-    time. The file is reused as long as the sources keep their path, size and time of change.
+    Returns the file, which stays as long as it is open, and where each tensor lies in it, as parts of file 0.
+    One tensor is in memory at a time. The file is reused as long as the sources keep their path, size and
+    time of change.
     """
     header, layout, size = _layout(tensors)
-    path = cache_folder() / f"{_key(tensors, files)}.safetensors"
-    if not (path.exists() and path.stat().st_size == size):
+    path = side_files.folder() / f"{_key(tensors, files)}.safetensors"
+    file = side_files.use(path, size)
+    while file is None:  # again where another process has replaced it by its own
         _logger.info("converting %d weights (%s) once, to %s", len(tensors), format_bytes(size), path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, header, tensors, files)
-    return str(path), layout
+        side_files.make_room(size)
+        file = _write(path, header, tensors, files)
+    return file, layout
 
 
 def _layout(tensors: Mapping[str, Deferred]) -> tuple[bytes, dict[str, Stored], int]:
@@ -65,9 +65,12 @@ def _key(tensors: Mapping[str, Deferred], files: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Sequence[str]) -> None:
+def _write(
+    path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Sequence[str]
+) -> IO[Any] | None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as out:
         try:
+            side_files.hold(out)
             out.write(header)
             for tensor in tensors.values():
                 with torch.no_grad():
@@ -81,3 +84,5 @@ def _write(path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Se
         except BaseException:
             os.unlink(out.name)
             raise
+        # Opened before the writer's own lock goes with `out`.
+        return side_files.use(path, os.fstat(out.fileno()).st_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import IO, Any
 
 import torch
 from torch import nn
@@ -157,12 +158,15 @@ def is_small_buffer(slot: Slot, stored: Source) -> bool:
 
 def settle(
     pairs: Sequence[tuple[Slot, Source]], files: Sequence[str]
-) -> tuple[list[tuple[Slot, Stored]], list[str]]:
-    """Convert what is not stored as the module wants it; returns pairs and files in which all of it lies."""
+) -> tuple[list[tuple[Slot, Stored]], list[str], IO[Any] | None]:
+    """Convert what is not stored as the module wants it.
+
+    Returns pairs and files in which all of it lies, and a side file among them, which stays while it is open.
+    """
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
-        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], list(files)
-    path, layout = convert(deferred, files)
+        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], list(files), None
+    side, layout = convert(deferred, files)
     settled = []
     for slot, source in pairs:
         if isinstance(source, Deferred):
@@ -170,7 +174,7 @@ def settle(
             parts = tuple((len(files), offset, length) for _, offset, length in placed.parts)
             source = Stored(placed.dtype, placed.shape, parts)
         settled.append((slot, source))
-    return settled, [*files, path]
+    return settled, [*files, str(side.name)], side
 
 
 def place(

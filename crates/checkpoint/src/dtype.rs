@@ -89,6 +89,15 @@ impl Dtype {
         Dtype::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
+    /// The bytes of a tensor of this shape, if that is a whole number that fits.
+    pub fn bytes(self, shape: &[u64]) -> Option<u64> {
+        let elements = shape
+            .iter()
+            .try_fold(1_u64, |product, &size| product.checked_mul(size))?;
+        let bits = elements.checked_mul(self.bits())?;
+        bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
     /// Bits of one element; below 8 for packed floats.
     pub fn bits(self) -> u64 {
         match self {

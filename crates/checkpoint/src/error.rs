@@ -2,6 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::Dtype;
+use crate::packed::PackedError;
 
 /// A checkpoint that cannot be used: which file, which tensor, what was expected and what came.
 #[derive(Debug, thiserror::Error)]
@@ -220,6 +221,18 @@ pub enum CheckpointError {
         file: PathBuf,
         expected: &'static str,
         came: String,
+    },
+
+    #[error("{}: {source}", file.display())]
+    Content {
+        file: PathBuf,
+        source: crate::ContentError,
+    },
+
+    #[error("{}: {source}", manifest.display())]
+    Packed {
+        manifest: PathBuf,
+        source: PackedError,
     },
 }
 

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::packed::Packed;
 use crate::{CheckpointError, Content, Dtype, huggingface, pt2, safetensors};
 
 /// One tensor of a checkpoint, as stored.
@@ -31,15 +33,22 @@ pub struct Checkpoint {
     pub tensors: Vec<Tensor>,
     /// What the files say of themselves; where shards differ, the first one's word.
     pub metadata: BTreeMap<String, String>,
+    /// The packed checkpoint that this is an index of, if it is one. `contents` is one content then: all its
+    /// weights as they are decoded; tied tensors share their bytes there.
+    pub packed: Option<Arc<Packed>>,
     by_name: Vec<usize>,
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `.pt2` file, a `*.safetensors.index.json`, or a folder that holds either.
+    /// Opens a `.safetensors` file, a `.pt2` file, a `*.safetensors.index.json`, the manifest of a packed checkpoint, or a folder
+    /// that holds one of these.
     ///
     /// # Errors
     /// Anything about the files that would make reading a tensor wrong or impossible.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        if Packed::is_at(path) {
+            return Self::of_packed(Packed::open(path)?);
+        }
         let found = huggingface::locate(path)?;
         let mut checkpoint = Checkpoint::default();
         for file in found.files {
@@ -51,6 +60,24 @@ impl Checkpoint {
             index.check(&checkpoint)?;
         }
         Ok(checkpoint)
+    }
+
+    fn of_packed(packed: Packed) -> Result<Self, CheckpointError> {
+        let mut tensors = packed.tensors().to_vec();
+        tensors.sort_by_key(|tensor| (tensor.offset, tensor.length));
+        let content = packed
+            .content()
+            .map_err(|source| CheckpointError::Content {
+                file: packed.path().to_owned(),
+                source,
+            })?;
+        Ok(Checkpoint {
+            contents: vec![content],
+            by_name: sorted_by_name(&tensors),
+            tensors,
+            metadata: packed.metadata().clone(),
+            packed: Some(Arc::new(packed)),
+        })
     }
 
     /// The tensor of that name.

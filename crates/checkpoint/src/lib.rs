@@ -1,6 +1,6 @@
 //! An index of a checkpoint from its headers alone, and where its weights live in their address space.
 //!
-//! [`Checkpoint::open`] reads safetensors headers and never a weight; what it accepts is safe to
+//! [`Checkpoint::open`] reads the headers of safetensors files, or the manifest of a [`packed`] checkpoint, and never a weight; what it accepts is safe to
 //! read by range: every tensor lies inside its file, and no two tensors overlap.
 //! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
 //! each chunk of that address space is filled.
@@ -12,6 +12,7 @@ mod error;
 mod huggingface;
 mod index;
 mod layout;
+pub mod packed;
 mod pt2;
 mod safetensors;
 

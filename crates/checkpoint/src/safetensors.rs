@@ -226,7 +226,7 @@ impl Rows<'_> {
                 end,
             });
         };
-        let Some(expected) = bytes(dtype, &shape) else {
+        let Some(expected) = dtype.bytes(&shape) else {
             return Err(CheckpointError::ImpossibleShape {
                 file,
                 tensor: name,
@@ -253,15 +253,6 @@ impl Rows<'_> {
             length,
         })
     }
-}
-
-/// The bytes of such a tensor, if that is a whole number that fits.
-fn bytes(dtype: Dtype, shape: &[u64]) -> Option<u64> {
-    let elements = shape
-        .iter()
-        .try_fold(1_u64, |product, &size| product.checked_mul(size))?;
-    let bits = elements.checked_mul(dtype.bits())?;
-    bits.is_multiple_of(8).then_some(bits / 8)
 }
 
 fn refuse_duplicates(path: &Path, tensors: &[Tensor]) -> Result<(), CheckpointError> {

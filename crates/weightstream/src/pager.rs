@@ -33,8 +33,12 @@ pub enum Command {
     Wish(Vec<u32>),
     /// A guess of what a block will use, in order.
     Expect(u32, Vec<u32>),
-    /// A new budget in slots; answered when it holds.
-    Resize(usize, Sender<()>),
+    /// A new budget, in slots and in bytes as it was given; answered when it holds.
+    Resize {
+        slots: usize,
+        memory: u64,
+        done: Sender<()>,
+    },
     /// Answered when everything that happened before is in the statistics.
     Settle(Sender<()>),
     /// Switch recording on or off, and hand over what there is.
@@ -391,9 +395,13 @@ impl Pager {
         match command {
             Command::Wish(chunks) => self.engine.wish(chunks),
             Command::Expect(block, chunks) => self.engine.expect(block, chunks),
-            Command::Resize(slots, done) => {
+            Command::Resize {
+                slots,
+                memory,
+                done,
+            } => {
                 self.engine.resize(slots);
-                self.stats.budget = slots as u64 * self.stats.chunk_bytes + self.stats.buffers;
+                self.stats.budget = memory;
                 self.resizing.push(done);
             }
             Command::Settle(done) => self.settling.push(done),

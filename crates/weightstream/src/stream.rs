@@ -288,7 +288,11 @@ impl Stream {
         let chunk_bytes = self.shared.layout.chunk_bytes() as u64;
         let slots = budget::slots(memory, chunk_bytes, self.shared.stats().buffers)?;
         let slots = slots.min(self.shared.layout.chunks() as usize);
-        self.ask(|done| Command::Resize(slots, done))
+        self.ask(|done| Command::Resize {
+            slots,
+            memory,
+            done,
+        })
     }
 
     /// What happened so far: all that the calling thread has seen is in it.
