@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
 use zip::{CompressionMethod, ZipArchive};
@@ -114,26 +114,38 @@ impl Archive {
     /// # Errors
     /// There is no such entry, it is larger, or it can't be read.
     pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, CheckpointError> {
+        let mut reader = self.reader(name)?;
+        let length = reader.limit();
+        if length > limit {
+            return Err(CheckpointError::HeaderTooLarge {
+                file: self.path.clone(),
+                length,
+                limit,
+            });
+        }
+        let mut bytes = vec![0; length as usize];
+        reader
+            .read_exact(&mut bytes)
+            .map_err(|source| io_error(&self.path, "read", source))?;
+        Ok(bytes)
+    }
+
+    /// Reads an entry from its beginning to its end.
+    ///
+    /// # Errors
+    /// There is no such entry, or it can't be read.
+    pub fn reader(&self, name: &str) -> Result<Take<File>, CheckpointError> {
         let entry = self.get(name).ok_or_else(|| CheckpointError::Archive {
             file: self.path.clone(),
             expected: "an archive with the entries that torch.export.save writes",
             came: format!("one without {name:?}"),
         })?;
-        if entry.length > limit {
-            return Err(CheckpointError::HeaderTooLarge {
-                file: self.path.clone(),
-                length: entry.length,
-                limit,
-            });
-        }
-        let read = || {
+        let open = || {
             let mut file = File::open(&self.path)?;
             file.seek(SeekFrom::Start(entry.offset))?;
-            let mut bytes = vec![0; entry.length as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
+            Ok(file.take(entry.length))
         };
-        read().map_err(|source| io_error(&self.path, "read", source))
+        open().map_err(|source| io_error(&self.path, "read", source))
     }
 }
 
