@@ -14,14 +14,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: help build test test-older-torch check format demo bench clean
+.PHONY: help build test test-older-torch check format demo nadoo bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: $(VENV)/.extension ## the package, installed in place into .venv
 
-test: $(VENV)/.extension ## every test and check, with a summary at the end
+test: $(VENV)/.extension $(VENV)/.nadoo ## every test and check, with a summary at the end
 	@.ci/test
 
 test-older-torch: $(OLDER)/.installed ## the core API with a torch and a transformers about a year older
@@ -44,6 +44,9 @@ format: $(VENV)/.dependencies ## format everything
 
 demo: $(VENV)/.extension $(VENV)/.demo ## two real models in a quarter of their memory
 	@$(BIN)/python examples/demo
+
+nadoo: $(VENV)/.extension $(VENV)/.nadoo ## the example project's page: a world simulation for construction, streamed
+	@$(BIN)/nadoo-video serve
 
 bench: $(VENV)/.extension $(VENV)/.bench ## against the alternatives, in memory cgroups; options: make bench BENCH=--quick
 	@$(BIN)/python -m bench $(BENCH)
@@ -71,6 +74,10 @@ $(VENV)/.extension: $(VENV)/.dependencies $(RUST)
 
 $(VENV)/.demo: $(VENV)/.dependencies examples/demo/requirements.txt
 	$(BIN)/python $(PIP) --quiet --constraint constraints.txt --requirement examples/demo/requirements.txt
+	@touch $@
+
+$(VENV)/.nadoo: $(VENV)/.dependencies examples/nadoo-video/pyproject.toml
+	$(BIN)/python $(PIP) --quiet --no-build-isolation --constraint constraints.txt --editable 'examples/nadoo-video[test]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dependencies

@@ -6,6 +6,7 @@ import torch
 import weightstream as ws
 from safetensors.torch import save_file
 from torch import nn
+from weightstream import _native
 from weightstream.lazy import Lazy
 from weightstream.parameters import SMALL_BUFFER
 from weightstream.stored import Stored
@@ -207,7 +208,9 @@ def lazy(tmp_path):
     def make(*shape, offset=0):
         count = int(torch.tensor(shape).prod())
         stored = Stored(torch.int16, shape, ((0, offset * 2, count * 2),))
-        return Lazy(stored, [str(file)]), torch.arange(offset, offset + count, dtype=torch.int16).view(shape)
+        return Lazy(stored, _native.Contents.plain(str(file))), torch.arange(
+            offset, offset + count, dtype=torch.int16
+        ).view(shape)
 
     return make
 
@@ -242,7 +245,7 @@ def test_lazy_operations_equal_real_ones(lazy, name):
     (a, real_a), (b, real_b) = lazy(4, 6), lazy(4, 6, offset=100)
     made, expected = operation(a, b), operation(real_a, real_b)
     assert made.shape == expected.shape and made.dtype == expected.dtype
-    assert torch.equal(made.source.read(made.files), expected)
+    assert torch.equal(made.source.read(made.contents), expected)
     assert isinstance(made.source, Stored) == (name in GATHERS)
 
 

@@ -18,15 +18,36 @@ class ReadError(WeightstreamError):
 class ClosedError(WeightstreamError):
     """The stream was closed."""
 
+class ProgramError(WeightstreamError):
+    """An exported program that can't be read or run: names node, operator and what was expected."""
+
 class Tensor:
     """One tensor of a checkpoint, as stored. Nothing of it is read."""
 
     name: str
     dtype: str  # the format's own word: "BF16", "F32", "I8", "F8_E4M3", ...
     shape: tuple[int, ...]
-    file: int  # index into Checkpoint.files
-    offset: int  # bytes from the start of that file
+    file: int  # index into Checkpoint.contents
+    offset: int  # bytes from the start of that content
     length: int  # bytes
+
+class Contents:
+    """What files hold, as tensors have it: bytes, each of which is at some offset in one of the contents."""
+
+    @staticmethod
+    def plain(path: str) -> Contents:
+        """One content: the file as it is."""
+    @property
+    def paths(self) -> list[str]:
+        """All files."""
+    def __len__(self) -> int: ...
+    def joined(self, other: Contents) -> Contents:
+        """These, and behind them the others."""
+    def read(self, parts: Sequence[tuple[int, int, int]], address: int, length: int) -> None:
+        """Write the parts' bytes one after another to memory of `length` bytes at `address`.
+
+        Raises ReadError where a file can't be read, or is damaged.
+        """
 
 class Checkpoint:
     """An index of a checkpoint, from headers alone."""
@@ -35,7 +56,7 @@ class Checkpoint:
     def open(path: str) -> Checkpoint:
         """A .safetensors file, a *.safetensors.index.json, or a folder holding either."""
     @property
-    def files(self) -> list[str]: ...
+    def contents(self) -> Contents: ...
     @property
     def metadata(self) -> dict[str, str]: ...
     def tensors(self) -> list[Tensor]:
@@ -47,7 +68,7 @@ class Parameter:
     def __init__(
         self,
         name: str,
-        parts: Sequence[tuple[int, int, int]],  # (index into files, offset, length) in bytes
+        parts: Sequence[tuple[int, int, int]],  # (index into the contents, offset, length) in bytes
         itemsize: int,
         unit: int = 0,  # bytes used together: 0 = the whole, a row of an embedding, one expert of a 3-D one
     ) -> None: ...
@@ -55,9 +76,9 @@ class Parameter:
 class Stream:
     """Weights of one model: fixed addresses, a pool of `memory` bytes, a thread that reads ahead."""
 
-    def __init__(self, files: Sequence[str], parameters: Sequence[Parameter], memory: int) -> None: ...
+    def __init__(self, contents: Contents, parameters: Sequence[Parameter], memory: int) -> None: ...
     @staticmethod
-    def least_memory(files: Sequence[str], parameters: Sequence[Parameter]) -> int: ...
+    def least_memory() -> int: ...
     def addresses(self) -> list[int]:
         """Where each parameter lies, in the order given."""
     def expect(self, block: int, parameters: Sequence[int]) -> None:
@@ -81,3 +102,20 @@ class Stream:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+
+class Program:
+    """A program that torch.export.save wrote. Tensors are (dtype, shape, bytes); numbers are numbers."""
+
+    @staticmethod
+    def open(
+        path: str, memory: int | None = None, model: str | None = None, threads: int | None = None
+    ) -> Program: ...
+    def structure(self) -> tuple[str, str]:
+        """The serialised pytrees of inputs and outputs."""
+    def inputs(self) -> list[str]: ...
+    def outputs(self) -> list[str]: ...
+    def run(self, inputs: Sequence[Any]) -> list[Any]: ...
+    def reset(self) -> None: ...
+    def resize(self, memory: int) -> None: ...
+    def activation_peak(self) -> int: ...
+    def stats(self) -> dict[str, Any]: ...

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from weightstream import _native
 from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Source
@@ -64,7 +65,7 @@ def load(
     else:
         from weightstream import transformers as library  # type: ignore[no-redef]
     index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
-    return _start(model, index.files, pairs, budget)
+    return _start(model, index.contents, pairs, budget)
 
 
 def stream(
@@ -105,7 +106,7 @@ def stream(
         wanted = _renamed(name, prefix, keys)
         if wanted is not None:
             tensors[wanted] = stored
-    _start(module, index.files, match(module, tensors, strict), budget)
+    _start(module, index.contents, match(module, tensors, strict), budget)
     return module
 
 
@@ -142,10 +143,10 @@ def close(model: nn.Module) -> None:
 
 
 def _start(
-    module: nn.Module, files: Sequence[str], pairs: Sequence[tuple[Slot, Source]], budget: int
+    module: nn.Module, contents: _native.Contents, pairs: Sequence[tuple[Slot, Source]], budget: int
 ) -> nn.Module:
-    settled, files, side = settle(pairs, files)
-    stream, slots = place(settled, files, budget)
+    settled, contents, side = settle(pairs, contents)
+    stream, slots = place(settled, contents, budget)
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)

@@ -5,13 +5,13 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
-from weightstream import side_files
+from weightstream import _native, side_files
 from weightstream.lazy import Deferred
 from weightstream.memory import format_bytes
 from weightstream.stored import DTYPE_WORDS, Stored
@@ -19,7 +19,7 @@ from weightstream.stored import DTYPE_WORDS, Stored
 _logger = logging.getLogger("weightstream")
 
 
-def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[IO[Any], dict[str, Stored]]:
+def convert(tensors: Mapping[str, Deferred], contents: _native.Contents) -> tuple[IO[Any], dict[str, Stored]]:
     """Compute `tensors` into a side file, or find it there from an earlier time.
 
     Returns the file, which stays as long as it is open, and where each tensor lies in it, as parts of file 0.
@@ -27,13 +27,13 @@ def convert(tensors: Mapping[str, Deferred], files: Sequence[str]) -> tuple[IO[A
     time of change.
     """
     header, layout, size = _layout(tensors)
-    path = side_files.folder() / f"{_key(tensors, files)}.safetensors"
+    path = side_files.folder() / f"{_key(tensors, contents)}.safetensors"
     file = side_files.use(path, size)
     while file is None:  # again where another process has replaced it by its own
         _logger.info("converting %d weights (%s) once, to %s", len(tensors), format_bytes(size), path)
         path.parent.mkdir(parents=True, exist_ok=True)
         side_files.make_room(size)
-        file = _write(path, header, tensors, files)
+        file = _write(path, header, tensors, contents)
     return file, layout
 
 
@@ -55,9 +55,9 @@ def _layout(tensors: Mapping[str, Deferred]) -> tuple[bytes, dict[str, Stored], 
     return len(text).to_bytes(8, "little") + text, layout, begin + end
 
 
-def _key(tensors: Mapping[str, Deferred], files: Sequence[str]) -> str:
+def _key(tensors: Mapping[str, Deferred], contents: _native.Contents) -> str:
     digest = hashlib.sha256(torch.__version__.encode())
-    for file in files:
+    for file in contents.paths:
         status = os.stat(file)
         digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
     for name, tensor in tensors.items():
@@ -66,7 +66,7 @@ def _key(tensors: Mapping[str, Deferred], files: Sequence[str]) -> str:
 
 
 def _write(
-    path: Path, header: bytes, tensors: Mapping[str, Deferred], files: Sequence[str]
+    path: Path, header: bytes, tensors: Mapping[str, Deferred], contents: _native.Contents
 ) -> IO[Any] | None:
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as out:
         try:
@@ -74,7 +74,7 @@ def _write(
             out.write(header)
             for tensor in tensors.values():
                 with torch.no_grad():
-                    value = tensor.read(files)
+                    value = tensor.read(contents)
                 if value.numel():
                     out.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
                 del value

@@ -50,7 +50,7 @@ def build(
     model.eval()
     dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     tensors = {
-        name: cast(stored, dtypes.get(name, stored.dtype), index.files)
+        name: cast(stored, dtypes.get(name, stored.dtype), index.contents)
         for name, stored in index.tensors.items()
     }
     return index, model, match(model, tensors, strict)

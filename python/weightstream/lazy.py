@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from weightstream import _native
 from weightstream.stored import Stored
 
 _ops = torch.ops.aten
@@ -36,11 +37,11 @@ class Deferred:
         """Bytes of the result."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def read(self, files: Sequence[str]) -> torch.Tensor:
-        """Compute the tensor from the checkpoint's files."""
+    def read(self, contents: _native.Contents) -> torch.Tensor:
+        """Compute the tensor from the checkpoint's contents."""
 
         def value(leaf: Any) -> Any:
-            return leaf.source.read(files) if isinstance(leaf, Lazy) else leaf
+            return leaf.source.read(contents) if isinstance(leaf, Lazy) else leaf
 
         result = self.operation(*tree_map(value, self.args), **tree_map(value, self.kwargs))
         if self.output is not None:
@@ -60,15 +61,15 @@ class Lazy(torch.Tensor):
     """A CPU tensor by shape and dtype, whose values are still in the checkpoint."""
 
     source: Source
-    files: Sequence[str]
+    contents: _native.Contents
 
     @staticmethod
-    def __new__(cls, source: Source, files: Sequence[str]) -> Lazy:
-        """Stand for `source`, whose parts lie in `files`."""
+    def __new__(cls, source: Source, contents: _native.Contents) -> Lazy:
+        """Stand for `source`, whose parts lie in `contents`."""
         made: Lazy = torch.Tensor._make_wrapper_subclass(
             cls, source.shape, dtype=source.dtype, device=torch.device("cpu")
         )
-        made.source, made.files = source, files
+        made.source, made.contents = source, contents
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -85,27 +86,27 @@ class Lazy(torch.Tensor):
         if func._schema.is_mutable:
             raise TypeError(f"{func} would write to a weight that is still in the checkpoint")
         gather = _GATHERS.get(func)
-        files = _files_of(args)
+        contents: Any = _contents_of(args)
         if gather is not None and (made := gather(*args, **kwargs)) is not None:
-            return [cls(s, files) for s in made] if isinstance(made, list) else cls(made, files)
-        return _defer(cls, func, args, kwargs, files)
+            return [cls(s, contents) for s in made] if isinstance(made, list) else cls(made, contents)
+        return _defer(cls, func, args, kwargs, contents)
 
 
-def cast(stored: Stored, dtype: torch.dtype, files: Sequence[str]) -> Source:
+def cast(stored: Stored, dtype: torch.dtype, contents: _native.Contents) -> Source:
     """`stored` as `dtype`: itself where that is its dtype."""
-    return Lazy(stored, files).to(dtype).source  # type: ignore[attr-defined, no-any-return]
+    return Lazy(stored, contents).to(dtype).source  # type: ignore[attr-defined, no-any-return]
 
 
-def _files_of(args: Any) -> Sequence[str]:
+def _contents_of(args: Any) -> _native.Contents | None:
     for arg in args:
         if isinstance(arg, Lazy):
-            return arg.files
-        if isinstance(arg, list | tuple) and (files := _files_of(arg)):
-            return files
-    return []
+            return arg.contents
+        if isinstance(arg, list | tuple) and (contents := _contents_of(arg)):
+            return contents
+    return None
 
 
-def _defer(cls: type[Lazy], func: Any, args: Any, kwargs: Any, files: Sequence[str]) -> Any:
+def _defer(cls: type[Lazy], func: Any, args: Any, kwargs: Any, contents: Any) -> Any:
     def on_meta(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
             return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")
@@ -113,10 +114,10 @@ def _defer(cls: type[Lazy], func: Any, args: Any, kwargs: Any, files: Sequence[s
 
     shapes = func(*tree_map(on_meta, args), **tree_map(on_meta, kwargs))
     if isinstance(shapes, torch.Tensor):
-        return cls(Deferred(shapes.dtype, tuple(shapes.shape), func, args, kwargs), files)
+        return cls(Deferred(shapes.dtype, tuple(shapes.shape), func, args, kwargs), contents)
     if isinstance(shapes, list | tuple):
         sources = (Deferred(s.dtype, tuple(s.shape), func, args, kwargs, i) for i, s in enumerate(shapes))
-        return [cls(source, files) for source in sources]
+        return [cls(source, contents) for source in sources]
     raise TypeError(f"{func} needs the values of a weight that is still in the checkpoint")
 
 
@@ -125,7 +126,7 @@ def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
         one, other = left.source, right.source
         if isinstance(one, Stored) and isinstance(other, Stored) and one == other:
             return True
-    values = [t.source.read(t.files) if isinstance(t, Lazy) else t for t in (left, right)]
+    values = [t.source.read(t.contents) if isinstance(t, Lazy) else t for t in (left, right)]
     return torch.equal(*values)
 
 

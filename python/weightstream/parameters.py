@@ -157,28 +157,28 @@ def is_small_buffer(slot: Slot, stored: Source) -> bool:
 
 
 def settle(
-    pairs: Sequence[tuple[Slot, Source]], files: Sequence[str]
-) -> tuple[list[tuple[Slot, Stored]], list[str], IO[Any] | None]:
+    pairs: Sequence[tuple[Slot, Source]], contents: _native.Contents
+) -> tuple[list[tuple[Slot, Stored]], _native.Contents, IO[Any] | None]:
     """Convert what is not stored as the module wants it.
 
-    Returns pairs and files in which all of it lies, and a side file among them, which stays while it is open.
+    Returns pairs, the contents in which all lies, and a side file among them, which stays while it is open.
     """
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
-        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], list(files), None
-    side, layout = convert(deferred, files)
+        return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], contents, None
+    side, layout = convert(deferred, contents)
     settled = []
     for slot, source in pairs:
         if isinstance(source, Deferred):
             placed = layout[slot.names[0]]
-            parts = tuple((len(files), offset, length) for _, offset, length in placed.parts)
+            parts = tuple((len(contents), offset, length) for _, offset, length in placed.parts)
             source = Stored(placed.dtype, placed.shape, parts)
         settled.append((slot, source))
-    return settled, [*files, str(side.name)], side
+    return settled, contents.joined(_native.Contents.plain(str(side.name))), side
 
 
 def place(
-    pairs: Sequence[tuple[Slot, Stored]], files: Sequence[str], memory: int
+    pairs: Sequence[tuple[Slot, Stored]], contents: _native.Contents, memory: int
 ) -> tuple[_native.Stream, list[Slot]]:
     """Open a stream for `pairs` and bind each slot to its address; returns the stream and what it streams.
 
@@ -191,10 +191,10 @@ def place(
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
         for slot, stored in streamed
     ]
-    stream = _native.Stream(list(files), parameters, memory)
+    stream = _native.Stream(contents, parameters, memory)
     for slot, stored in pairs:
         if is_small_buffer(slot, stored):
-            slot.put(stored.read(files).to(slot.tensor.dtype))
+            slot.put(stored.read(contents).to(slot.tensor.dtype))
         elif not stored.nbytes:
             slot.put(torch.empty(stored.shape, dtype=stored.dtype))
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):

@@ -41,7 +41,7 @@ _DTYPES = {
 }
 DTYPE_WORDS = {dtype: word for word, dtype in _DTYPES.items()}
 
-Part = tuple[int, int, int]  # (index into the checkpoint's files, offset, length), in bytes
+Part = tuple[int, int, int]  # (index into the checkpoint's contents, offset, length), in bytes
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,13 @@ class Stored:
             first.dtype, shape, _merged(part for i in range(outer) for cut in cuts for part in cut[i])
         )
 
-    def read(self, files: Sequence[str]) -> torch.Tensor:
+    def read(self, contents: _native.Contents) -> torch.Tensor:
         """The tensor itself, in memory of its own.
 
-        Raises CheckpointError where a file is shorter than its header says.
+        Raises ReadError where a file is shorter than its header says, or is damaged.
         """
         tensor = torch.empty(self.nbytes, dtype=torch.uint8)
-        memory = memoryview(tensor.numpy())  # type: ignore[arg-type]
-        position = 0
-        for file, offset, length in self.parts:
-            with open(files[file], "rb", buffering=0) as stream:
-                stream.seek(offset)
-                end = position + length
-                while position < end:
-                    count = stream.readinto(memory[position:end])
-                    if not count:
-                        raise CheckpointError(
-                            f"{files[file]}: expected {length} bytes at offset {offset}, the file ends before"
-                        )
-                    position += count
-                if hasattr(os, "posix_fadvise") and length >= 2**20:
-                    # The page cache counts against a cgroup, and these bytes aren't needed again.
-                    os.posix_fadvise(stream.fileno(), offset, length, os.POSIX_FADV_DONTNEED)
+        contents.read(self.parts, tensor.data_ptr(), self.nbytes)
         return tensor.view(self.dtype).view(self.shape)
 
 
@@ -152,24 +137,25 @@ def _cut_evenly(tensor: Stored, count: int) -> Iterator[list[Part]]:
 class Index:
     """A checkpoint by the names of its tensors."""
 
-    files: list[str]
+    contents: _native.Contents
     tensors: dict[str, Stored]
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Index:
         """Read the headers of a .safetensors file, an index of shards, or a folder that holds either."""
         checkpoint = _native.Checkpoint.open(os.fspath(path))
+        contents = checkpoint.contents
         tensors = {}
         for tensor in checkpoint.tensors():
             dtype = _DTYPES.get(tensor.dtype)
             if dtype is None:
                 raise CheckpointError(
-                    f"{checkpoint.files[tensor.file]}: tensor {tensor.name!r} has dtype {tensor.dtype}, "
+                    f"{path}: tensor {tensor.name!r} has dtype {tensor.dtype}, "
                     f"which torch {torch.__version__} can't hold"
                 )
             part = ((tensor.file, tensor.offset, tensor.length),) if tensor.length else ()
             tensors[tensor.name] = Stored(dtype, tuple(tensor.shape), part)
-        return Index(list(checkpoint.files), tensors)
+        return Index(contents, tensors)
 
 
 def weights_in(folder: Path, stem: str) -> Path:

@@ -34,7 +34,7 @@ def build(
     if model_class is None:
         model_class = _class_of(config, folder, kwargs)
     index = Index.open(weights_in(folder, "model"))
-    lazies = {name: Lazy(stored, index.files) for name, stored in index.tensors.items()}
+    lazies = {name: Lazy(stored, index.contents) for name, stored in index.tensors.items()}
     model, report = model_class.from_pretrained(
         None,
         config=config,

@@ -2,7 +2,7 @@
 
 from weightstream import _native
 
-LEAST = _native.Stream.least_memory([], [])
+LEAST = _native.Stream.least_memory()
 
 
 def quarter(weights: int) -> int:

@@ -488,7 +488,7 @@ fn length(parts: &[Part]) -> Option<u64> {
         .try_fold(0_u64, |sum, part| sum.checked_add(part.length))
 }
 
-fn check(parameter: &Parameter, file_lengths: &[u64]) -> Result<(), LayoutError> {
+pub(crate) fn check(parameter: &Parameter, file_lengths: &[u64]) -> Result<(), LayoutError> {
     let Parameter { itemsize, .. } = *parameter;
     if !itemsize.is_power_of_two() || itemsize > DIRECT_ALIGNMENT {
         return Err(LayoutError::ItemSize {
@@ -519,7 +519,7 @@ fn check(parameter: &Parameter, file_lengths: &[u64]) -> Result<(), LayoutError>
 }
 
 /// `parts` without empty ones, and those that follow each other in a file as one.
-fn merged(parts: &[Part]) -> Vec<Part> {
+pub(crate) fn merged(parts: &[Part]) -> Vec<Part> {
     let mut merged: Vec<Part> = Vec::with_capacity(parts.len());
     for part in parts.iter().filter(|part| part.length > 0) {
         match merged.last_mut() {

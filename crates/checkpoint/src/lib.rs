@@ -6,6 +6,7 @@
 //! each chunk of that address space is filled.
 
 mod archive;
+mod block_layout;
 mod content;
 mod dtype;
 mod error;
@@ -17,6 +18,7 @@ mod pt2;
 mod safetensors;
 
 pub use archive::{Archive, Entry};
+pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;

@@ -16,6 +16,7 @@ mod evict;
 mod marker;
 mod plan;
 mod pool;
+pub mod tiers;
 mod trace;
 
 pub use action::Action;

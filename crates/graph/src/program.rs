@@ -346,6 +346,11 @@ impl Program {
         self.weights.stream().stats()
     }
 
+    /// How bytes are read: "io_uring direct", "pread buffered", ...
+    pub fn source_name(&self) -> &'static str {
+        self.weights.stream().source_name()
+    }
+
     /// The most bytes that activations and state took at once.
     pub fn activation_peak(&self) -> usize {
         self.arena.peak()

@@ -1,6 +1,8 @@
 //! The JSON of `models/*.json` in a `.pt2` archive: `torch/_export/serde/schema.py` of torch 2.15, as far as running a
 //! program needs it.
 
+#![allow(clippy::enum_variant_names)] // the schema's own
+
 use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, de};
 use std::collections::BTreeMap;

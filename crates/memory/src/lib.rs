@@ -8,6 +8,8 @@
 //!
 //! This crate decides nothing: what to read, keep and withdraw is the engine's business.
 
+#[cfg(all(target_os = "linux", not(test)))]
+pub mod cuda;
 mod doorbell;
 mod error;
 #[cfg(not(test))]

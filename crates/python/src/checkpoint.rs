@@ -1,9 +1,10 @@
-//! `Checkpoint` and `Tensor`.
+//! `Checkpoint`, its `Tensor`s and their `Contents`.
 
-use crate::errors::CheckpointError;
+use crate::errors::{CheckpointError, ReadError};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use weightstream::{Content, Part};
 
 /// One tensor of a checkpoint, as stored.
 #[pyclass(module = "weightstream._native", frozen, get_all)]
@@ -23,6 +24,50 @@ impl Tensor {
     }
 }
 
+/// What files hold, as tensors have it.
+#[pyclass(module = "weightstream._native", frozen)]
+pub struct Contents(pub Vec<Content>);
+
+#[pymethods]
+impl Contents {
+    #[staticmethod]
+    fn plain(path: PathBuf) -> PyResult<Self> {
+        let length = std::fs::metadata(&path)?.len();
+        Ok(Self(vec![Content::plain(path, length)]))
+    }
+
+    #[getter]
+    fn paths(&self) -> Vec<String> {
+        let files = self.0.iter().flat_map(Content::files);
+        files
+            .map(|file| file.path.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn joined(&self, other: &Contents) -> Self {
+        Self([&self.0[..], &other.0[..]].concat())
+    }
+
+    fn read(
+        &self,
+        python: Python<'_>,
+        parts: Vec<(u32, u64, u64)>,
+        address: usize,
+        length: usize,
+    ) -> PyResult<()> {
+        let parts: Vec<Part> = parts.into_iter().map(crate::stream::part).collect();
+        // SAFETY: the package passes memory of its own that nobody else has seen yet.
+        let to = unsafe { std::slice::from_raw_parts_mut(address as *mut u8, length) };
+        python
+            .detach(|| weightstream::read(&self.0, &parts, to))
+            .map_err(|error| ReadError::new_err(error.to_string()))
+    }
+}
+
 /// An index of a checkpoint, from headers alone.
 #[pyclass(module = "weightstream._native", frozen)]
 pub struct Checkpoint(weightstream::Checkpoint);
@@ -38,12 +83,8 @@ impl Checkpoint {
     }
 
     #[getter]
-    fn files(&self) -> Vec<String> {
-        self.0
-            .paths()
-            .iter()
-            .map(|file| file.to_string_lossy().into_owned())
-            .collect()
+    fn contents(&self) -> Contents {
+        Contents(self.0.contents.clone())
     }
 
     #[getter]

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod errors;
+mod program;
 mod stream;
 
 use pyo3::prelude::*;
@@ -11,7 +12,9 @@ use pyo3::prelude::*;
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     module.add_class::<checkpoint::Checkpoint>()?;
+    module.add_class::<checkpoint::Contents>()?;
     module.add_class::<checkpoint::Tensor>()?;
+    module.add_class::<program::Program>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
     Ok(())

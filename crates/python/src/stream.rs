@@ -1,13 +1,22 @@
 //! `Stream` and `Parameter`.
 
+use crate::checkpoint::Contents;
 use crate::errors::from_stream;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use std::path::PathBuf;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
 type Row = (&'static str, u64, u64, u32, u32);
+
+/// (index into the contents, offset, length) in bytes
+pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
+    Part {
+        file,
+        offset,
+        length,
+    }
+}
 
 /// What the stream must place at one address.
 #[pyclass(module = "weightstream._native", frozen, from_py_object)]
@@ -19,14 +28,7 @@ impl Parameter {
     #[new]
     #[pyo3(signature = (name, parts, itemsize, unit = 0))]
     fn new(name: String, parts: Vec<(u32, u64, u64)>, itemsize: u64, unit: u64) -> Self {
-        let parts = parts
-            .into_iter()
-            .map(|(file, offset, length)| Part {
-                file,
-                offset,
-                length,
-            })
-            .collect();
+        let parts = parts.into_iter().map(part).collect();
         Self(weightstream::Parameter {
             name,
             parts,
@@ -48,17 +50,20 @@ impl Stream {
     #[new]
     fn new(
         python: Python<'_>,
-        files: Vec<PathBuf>,
+        contents: &Contents,
         parameters: Vec<Parameter>,
         memory: u64,
     ) -> PyResult<Self> {
+        let contents = contents.0.clone();
         let count = parameters.len();
         let parameters = parameters
             .into_iter()
             .map(|parameter| parameter.0)
             .collect();
         let stream = python
-            .detach(|| weightstream::Stream::open(&files, parameters, Options::with_memory(memory)))
+            .detach(|| {
+                weightstream::Stream::over(contents, parameters, Options::with_memory(memory))
+            })
             .map_err(from_stream)?;
         Ok(Self {
             stream,
@@ -67,7 +72,7 @@ impl Stream {
     }
 
     #[staticmethod]
-    fn least_memory(_files: Vec<PathBuf>, _parameters: Vec<Parameter>) -> u64 {
+    fn least_memory() -> u64 {
         weightstream::Stream::least_memory()
     }
 
@@ -113,39 +118,7 @@ impl Stream {
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = python.detach(|| self.stream.stats());
-        let dict = PyDict::new(python);
-        dict.set_item("source", self.stream.source_name())?;
-        for (name, value) in [
-            ("budget", stats.budget),
-            ("used", stats.used),
-            ("model_bytes", stats.model_bytes),
-            ("chunk_bytes", stats.chunk_bytes),
-            ("resident_bytes", stats.kept_bytes),
-            ("least", stats.least),
-            ("passes", stats.passes),
-            ("bytes_read", stats.bytes_read),
-            ("reads", stats.reads),
-            ("faults", stats.faults),
-            ("wasted", stats.wasted),
-            ("retries", stats.retries),
-            ("errors", stats.errors),
-            ("stall_ns", stats.stall_ns),
-            ("reading_ns", stats.reading_ns),
-            ("busy_bytes", stats.busy_bytes),
-            ("busy_ns", stats.busy_ns),
-            ("pass_bytes", stats.pass_bytes),
-            ("pass_ns", stats.pass_ns),
-            ("pass_stall_ns", stats.pass_stall_ns),
-        ] {
-            dict.set_item(name, value)?;
-        }
-        let rate = if stats.busy_ns > 0 {
-            stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
-        } else {
-            0.0
-        };
-        dict.set_item("read_rate", rate)?;
-        Ok(dict)
+        stats_dict(python, self.stream.source_name(), &stats)
     }
 
     fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
@@ -172,4 +145,45 @@ impl Stream {
     fn closed(&self) -> bool {
         self.stream.is_closed()
     }
+}
+
+/// Statistics as Python has them.
+pub fn stats_dict<'py>(
+    python: Python<'py>,
+    source: &str,
+    stats: &weightstream::Stats,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(python);
+    dict.set_item("source", source)?;
+    for (name, value) in [
+        ("budget", stats.budget),
+        ("used", stats.used),
+        ("model_bytes", stats.model_bytes),
+        ("chunk_bytes", stats.chunk_bytes),
+        ("resident_bytes", stats.kept_bytes),
+        ("least", stats.least),
+        ("passes", stats.passes),
+        ("bytes_read", stats.bytes_read),
+        ("reads", stats.reads),
+        ("faults", stats.faults),
+        ("wasted", stats.wasted),
+        ("retries", stats.retries),
+        ("errors", stats.errors),
+        ("stall_ns", stats.stall_ns),
+        ("reading_ns", stats.reading_ns),
+        ("busy_bytes", stats.busy_bytes),
+        ("busy_ns", stats.busy_ns),
+        ("pass_bytes", stats.pass_bytes),
+        ("pass_ns", stats.pass_ns),
+        ("pass_stall_ns", stats.pass_stall_ns),
+    ] {
+        dict.set_item(name, value)?;
+    }
+    let rate = if stats.busy_ns > 0 {
+        stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
+    } else {
+        0.0
+    };
+    dict.set_item("read_rate", rate)?;
+    Ok(dict)
 }

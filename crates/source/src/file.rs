@@ -198,7 +198,8 @@ fn open_direct(_path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
 fn clear_direct(_file: &File) {}
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn drop_cached(file: &File, offset: u64, length: usize) {
+/// Drops a range that was read from the page cache: there it counts against a cgroup.
+pub fn drop_cached(file: &File, offset: u64, length: usize) {
     // The kernel keeps pages that the range covers in part, and with reading ahead they get large.
     // So reach back to where the largest may start; what reaches beyond the end may be wanted next,
     // but for the rest of a page. (No reading ahead would leave nothing, at a quarter of the speed
@@ -219,4 +220,5 @@ fn drop_cached(file: &File, offset: u64, length: usize) {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn drop_cached(_file: &File, _offset: u64, _length: usize) {}
+/// Nothing is to be dropped here.
+pub fn drop_cached(_file: &File, _offset: u64, _length: usize) {}

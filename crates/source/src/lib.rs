@@ -52,6 +52,7 @@ pub use request::{Completion, Destination, OnCompletion, Piece, Request};
 pub use urgency::raise_urgency;
 
 use file::Files;
+pub use file::drop_cached as drop_from_page_cache;
 
 /// Where bytes come from.
 ///

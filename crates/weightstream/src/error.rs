@@ -16,6 +16,20 @@ pub enum StreamError {
         /// Bytes that would work.
         least: u64,
     },
+    /// The budget of host memory behind a device is below what can work.
+    #[error(
+        "host_memory of {given} bytes is too small for this model: the least that works is {least} bytes"
+    )]
+    HostBudget {
+        /// Bytes given.
+        given: u64,
+        /// Bytes that would work.
+        least: u64,
+    },
+    /// The device refused.
+    #[cfg(target_os = "linux")]
+    #[error(transparent)]
+    Device(#[from] weightstream_memory::cuda::CudaError),
     /// The parameters don't fit the files.
     #[error(transparent)]
     Layout(#[from] LayoutError),

@@ -21,6 +21,8 @@
 //! ```
 
 mod budget;
+#[cfg(target_os = "linux")]
+pub mod cuda;
 mod error;
 mod failures;
 mod loader;
@@ -30,6 +32,7 @@ mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use loader::read;
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};

@@ -7,6 +7,8 @@ pub enum RecordKind {
     Read,
     /// A touch made a chunk visible.
     Publish,
+    /// A chunk was copied to a device.
+    Copy,
     /// A chunk left the pool.
     Withdraw,
     /// Threads waited for a chunk.
@@ -21,6 +23,7 @@ impl RecordKind {
         match self {
             RecordKind::Read => "read",
             RecordKind::Publish => "publish",
+            RecordKind::Copy => "copy",
             RecordKind::Withdraw => "withdraw",
             RecordKind::Stall => "stall",
             RecordKind::Block => "block",

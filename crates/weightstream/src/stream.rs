@@ -414,7 +414,7 @@ fn is_sliced(layout: &Layout, chunk: u32, most: u64) -> bool {
     })
 }
 
-fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {
+pub(crate) fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {
     std::fs::metadata(path)
         .map(|metadata| Content::plain(path.clone(), metadata.len()))
         .map_err(|cause| StreamError::File {

@@ -6,11 +6,13 @@
 
 mod decode;
 mod plan;
+mod read;
 mod workers;
 
 use crate::error::StreamError;
 use crate::stream::OpenSource;
 use plan::{Contents, Plan};
+pub use read::read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream_checkpoint::{Content, Form, Layout};
@@ -55,7 +57,7 @@ impl Needs {
         let contents = Contents::new(contents.to_vec());
         let chunks = (0..layout.chunks()).filter(|&chunk| layout.is_used(chunk));
         let buffer_bytes = chunks
-            .map(|chunk| contents.plan(layout, chunk).staging())
+            .map(|chunk| contents.plan(layout.pieces(chunk)).staging())
             .max()
             .unwrap_or(0);
         if buffer_bytes == 0 {
@@ -117,7 +119,7 @@ impl Loader {
     /// # Safety
     /// Until the completion, the chunk's bytes from `slot` on may be written and nothing else accesses them.
     pub unsafe fn load(&self, layout: &Layout, chunk: u32, slot: *mut u8, token: u64) -> u64 {
-        let plan = self.contents.plan(layout, chunk);
+        let plan = self.contents.plan(layout.pieces(chunk));
         let bytes = plan.bytes();
         let mut request = Request {
             token,

@@ -1,6 +1,6 @@
 //! What must be read and decoded to fill a chunk.
 
-use weightstream_checkpoint::{Content, Extent, Form, Layout};
+use weightstream_checkpoint::{Content, Extent, Form, Piece};
 
 /// Staged reads begin and end at multiples of this, so that they are direct reads without a ragged edge.
 const BLOCK: u64 = 4096;
@@ -107,10 +107,10 @@ impl Contents {
         }
     }
 
-    /// How `chunk` of `layout` is filled.
-    pub fn plan(&self, layout: &Layout, chunk: u32) -> Plan {
+    /// How memory is filled with `pieces` of the contents.
+    pub fn plan(&self, pieces: impl IntoIterator<Item = Piece>) -> Plan {
         let mut plan = Plan::default();
-        for piece in layout.pieces(chunk) {
+        for piece in pieces {
             let (Some(content), Some(&first_file)) = (
                 self.contents.get(piece.file as usize),
                 self.first_files.get(piece.file as usize),
@@ -210,7 +210,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weightstream_checkpoint::{Parameter, Part, StoredFile};
+    use weightstream_checkpoint::{Layout, Parameter, Part, StoredFile};
 
     const CHUNK: usize = 64 << 10;
 
@@ -245,7 +245,7 @@ mod tests {
         let other = Content::plain("b".into(), 1 << 20);
         let lengths = [other.length(), content.length()];
         let layout = Layout::new(&lengths, vec![parameter], CHUNK).unwrap();
-        Contents::new(vec![other, content]).plan(&layout, 0)
+        Contents::new(vec![other, content]).plan(layout.pieces(0))
     }
 
     #[test]

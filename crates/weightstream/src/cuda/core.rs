@@ -1,0 +1,373 @@
+//! What the pager and the callers share, under one lock.
+
+use crate::error::WeightError;
+use crate::recorder::{Record, RecordKind, Recorder};
+use crate::stats::Stats;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use weightstream_checkpoint::BlockLayout;
+use weightstream_engine::tiers::{TierAction, Tiers};
+use weightstream_memory::cuda::{
+    CopyQueue, CudaError, DevicePool, Driver, Event, PinnedPool, StreamHandle,
+};
+use weightstream_source::{Completion, Destination, Piece, ReadErrorKind, Request, Source};
+
+/// A failed read is tried again after these pauses before it counts as failed.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(2),
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+];
+
+/// A read under way.
+struct Reading {
+    slot: u32,
+    bytes: u64,
+    since: u64,
+    attempts: usize,
+}
+
+/// A copy under way.
+struct Copying {
+    chunk: u32,
+    event: Event,
+    since: u64,
+}
+
+/// Work of the caller that uses chunks, up to an event.
+struct Use {
+    event: Event,
+    chunks: Arc<[u32]>,
+}
+
+/// A pass of a caller.
+pub struct Pass {
+    pub since: u64,
+    pub bytes_before: u64,
+    pub copied_before: u64,
+    pub waited_before: u64,
+}
+
+pub struct Core {
+    pub driver: Arc<dyn Driver>,
+    pub layout: Arc<BlockLayout>,
+    pub host: Arc<PinnedPool>,
+    pub tiers: Tiers,
+    pub pool: DevicePool,
+    pub copies: CopyQueue,
+    /// Ends all reads when it is dropped.
+    pub source: Option<Box<dyn Source>>,
+    opened: Instant,
+    reading: HashMap<u32, Reading>,
+    pauses: Vec<(Instant, u32)>,
+    copying: VecDeque<Copying>,
+    uses: Vec<Use>,
+    /// Waiting tickets that will not be served, and why.
+    pub refused: HashMap<u64, Arc<WeightError>>,
+    /// The device can't be used any more.
+    pub broken: Option<CudaError>,
+    pub passes: HashMap<u32, Pass>,
+    pub recorder: Recorder,
+    pub stats: Stats,
+    /// Something has happened that the engine may answer to.
+    pub changed: bool,
+    /// Bytes copied to the device.
+    pub copied_bytes: u64,
+    actions: Vec<TierAction>,
+}
+
+impl Core {
+    #[allow(clippy::too_many_arguments)] // each of them is a part of it
+    pub fn new(
+        layout: Arc<BlockLayout>,
+        host: Arc<PinnedPool>,
+        tiers: Tiers,
+        pool: DevicePool,
+        copies: CopyQueue,
+        source: Box<dyn Source>,
+        stats: Stats,
+        opened: Instant,
+    ) -> Self {
+        Self {
+            driver: Arc::clone(pool.reservation().driver()),
+            layout,
+            host,
+            tiers,
+            pool,
+            copies,
+            source: Some(source),
+            opened,
+            reading: HashMap::new(),
+            pauses: Vec::new(),
+            copying: VecDeque::new(),
+            uses: Vec::new(),
+            refused: HashMap::new(),
+            broken: None,
+            passes: HashMap::new(),
+            recorder: Recorder::default(),
+            stats,
+            changed: true,
+            copied_bytes: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Nanoseconds since the stream was opened.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Has `stream` wait for those of the chunks that are still on their way.
+    pub fn await_copies(
+        &self,
+        chunks: impl Iterator<Item = u32>,
+        stream: StreamHandle,
+    ) -> Result<(), CudaError> {
+        let wanted: Vec<u32> = chunks
+            .filter(|&chunk| self.tiers.is_copying(chunk))
+            .collect();
+        // Copies end in the order in which they were asked for: the last one stands for those before it.
+        match self
+            .copying
+            .iter()
+            .rev()
+            .find(|copy| wanted.contains(&copy.chunk))
+        {
+            Some(copy) => self.driver.wait(stream, copy.event),
+            None => Ok(()),
+        }
+    }
+
+    /// The caller's work up to here uses the chunks.
+    pub fn in_use(&mut self, event: Event, chunks: Arc<[u32]>) {
+        self.uses.push(Use { event, chunks });
+    }
+
+    /// Whether the device works on something that must be asked about.
+    pub fn is_busy(&self) -> bool {
+        !(self.copying.is_empty() && self.uses.is_empty())
+    }
+
+    /// When the next failed read is to be tried again.
+    pub fn next_attempt(&self) -> Option<Instant> {
+        self.pauses.iter().map(|&(due, _)| due).min()
+    }
+
+    /// Looks at what the device has done.
+    pub fn poll(&mut self) -> Result<(), CudaError> {
+        while let Some(copy) = self.copying.front() {
+            if !self.driver.is_done(copy.event)? {
+                break;
+            }
+            if let Some(copy) = self.copying.pop_front() {
+                let now = self.now();
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Copy,
+                    start_ns: copy.since,
+                    end_ns: now,
+                    subject: copy.chunk,
+                    thread: 0,
+                });
+                self.copies.reuse(copy.event);
+                self.tiers.copied(copy.chunk);
+                self.changed = true;
+            }
+        }
+        let mut index = 0;
+        while let Some(using) = self.uses.get(index) {
+            if self.driver.is_done(using.event)? {
+                let using = self.uses.swap_remove(index);
+                self.copies.reuse(using.event);
+                self.tiers.done(&using.chunks);
+                self.changed = true;
+            } else {
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A read has ended.
+    pub fn read(&mut self, completion: Completion) {
+        let chunk = completion.token as u32;
+        let Some(reading) = self.reading.remove(&chunk) else {
+            return;
+        };
+        let now = self.now();
+        self.changed = true;
+        match completion.result {
+            Ok(()) => {
+                self.stats.reads += 1;
+                self.stats.bytes_read += reading.bytes;
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Read,
+                    start_ns: reading.since,
+                    end_ns: now,
+                    subject: chunk,
+                    thread: 0,
+                });
+                self.tiers.read(chunk, true);
+            }
+            Err(error) => {
+                let hopeless = matches!(
+                    error.kind,
+                    ReadErrorKind::UnknownFile { .. } | ReadErrorKind::Abandoned
+                );
+                if let (false, Some(&pause)) = (hopeless, PAUSES.get(reading.attempts)) {
+                    self.stats.retries += 1;
+                    if self.stats.retries == 1 {
+                        log::warn!("{error}; trying again");
+                    }
+                    self.pauses.push((Instant::now() + pause, chunk));
+                    let attempts = reading.attempts + 1;
+                    self.reading.insert(
+                        chunk,
+                        Reading {
+                            attempts,
+                            ..reading
+                        },
+                    );
+                } else {
+                    self.stats.errors += 1;
+                    let tensor = match self.layout.names_in(chunk)[..] {
+                        [] => String::new(),
+                        [only] => only.into(),
+                        [first, ref others @ ..] => {
+                            format!("{first} (and {} more in the same chunk)", others.len())
+                        }
+                    };
+                    let error = Arc::new(WeightError {
+                        tensor,
+                        cause: error,
+                    });
+                    log::error!("{error}");
+                    for ticket in self.tiers.read(chunk, false) {
+                        self.refused.insert(ticket, Arc::clone(&error));
+                    }
+                }
+            }
+        }
+        if self.reading.is_empty() {
+            self.stats.reading_ns += now.saturating_sub(reading.since);
+        }
+    }
+
+    /// Tries failed reads again whose time has come.
+    pub fn resume(&mut self) {
+        let now = Instant::now();
+        let (due, later) = self.pauses.drain(..).partition(|&(at, _)| at <= now);
+        self.pauses = later;
+        for (_, chunk) in due {
+            if let Some(slot) = self.reading.get(&chunk).map(|reading| reading.slot) {
+                self.submit(chunk, slot);
+            }
+        }
+    }
+
+    /// Does what the engine decides.
+    pub fn pump(&mut self) -> Result<(), CudaError> {
+        self.changed = false;
+        let mut actions = std::mem::take(&mut self.actions);
+        self.tiers.pump(&mut actions);
+        let result = actions.drain(..).try_for_each(|action| self.act(action));
+        self.actions = actions;
+        result
+    }
+
+    fn act(&mut self, action: TierAction) -> Result<(), CudaError> {
+        let now = self.now();
+        match action {
+            TierAction::Read { chunk, slot } => {
+                let reads = self.layout.fill(chunk).map(|fill| &fill.reads[..]);
+                let bytes = reads
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|read| read.length as u64)
+                    .sum();
+                let reading = Reading {
+                    slot,
+                    bytes,
+                    since: now,
+                    attempts: 0,
+                };
+                self.reading.insert(chunk, reading);
+                self.submit(chunk, slot);
+            }
+            TierAction::Withdraw { chunk, .. } => {
+                self.pool.withdraw(chunk)?;
+                self.recorder.add(|| Record {
+                    kind: RecordKind::Withdraw,
+                    start_ns: now,
+                    end_ns: now,
+                    subject: chunk,
+                    thread: 0,
+                });
+            }
+            TierAction::Copy { chunk, from, to } => self.copy(chunk, from, to, now)?,
+            TierAction::Release { slot } => self.pool.release(slot)?,
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, chunk: u32, from: u32, to: u32, now: u64) -> Result<(), CudaError> {
+        self.pool.publish(chunk, to)?;
+        let (start, address) = (self.host.start(from), self.pool.address(chunk));
+        let layout = Arc::clone(&self.layout);
+        for copy in layout
+            .fill(chunk)
+            .map(|fill| &fill.copies[..])
+            .unwrap_or_default()
+        {
+            // SAFETY: the layout keeps copies inside the slot, which is pinned; the engine has it neither read into
+            // nor freed before the copy is done.
+            unsafe {
+                self.copies
+                    .copy(address + copy.to as u64, start.add(copy.from), copy.length)?;
+            }
+            self.copied_bytes += copy.length as u64;
+        }
+        let event = self.copies.mark(self.copies.stream())?;
+        self.copying.push_back(Copying {
+            chunk,
+            event,
+            since: now,
+        });
+        Ok(())
+    }
+
+    fn submit(&self, chunk: u32, slot: u32) {
+        let (Some(source), Some(fill)) = (&self.source, self.layout.fill(chunk)) else {
+            return;
+        };
+        let start = self.host.start(slot);
+        let pieces = fill
+            .reads
+            .iter()
+            .map(|read| Piece {
+                file: read.file,
+                offset: read.offset,
+                // SAFETY: the layout keeps reads inside the slot and apart from each other. The slot is this
+                // chunk's, and the engine has nothing else done with it before the completion.
+                destination: unsafe { Destination::new(start.add(read.at)) },
+                length: read.length,
+                room: read.room,
+            })
+            .collect();
+        source.submit(Request {
+            token: u64::from(chunk),
+            pieces,
+        });
+    }
+
+    /// The counters as they are now.
+    pub fn counted(&self) -> Stats {
+        let chunk_bytes = self.stats.chunk_bytes;
+        Stats {
+            used: self.tiers.device_used() as u64 * chunk_bytes,
+            kept_bytes: self.tiers.kept() as u64 * chunk_bytes,
+            faults: self.tiers.counters().waited,
+            ..self.stats
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Reads a few weights at once, without a stream.
+
+use super::decode::{Room, decode};
+use super::plan::Contents;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use weightstream_checkpoint::{Content, Part, Piece};
+use weightstream_source::{ReadError, ReadErrorKind};
+
+/// Bytes that are decoded at a time.
+const STEP: u64 = 4 << 20;
+
+/// Reads the bytes of `parts` of `contents`, one after another, to `to`; they are verified and decoded.
+///
+/// # Errors
+/// The first file and range that can't be read, or that are damaged; then `to` holds anything.
+pub fn read(contents: &[Content], parts: &[Part], to: &mut [u8]) -> Result<(), ReadError> {
+    let mut reader = Reader::new(contents);
+    let mut rest = to;
+    for part in parts {
+        let mut offset = part.offset;
+        let end = offset.saturating_add(part.length);
+        while offset < end {
+            let length = (end - offset).min(STEP) as usize;
+            let Some((window, behind)) = rest.split_at_mut_checked(length) else {
+                return Err(reader.failed(part.file, offset, length, "no room for it".into()));
+            };
+            reader.fill(part.file, offset, window)?;
+            (rest, offset) = (behind, offset + length as u64);
+        }
+    }
+    Ok(())
+}
+
+struct Reader {
+    contents: Contents,
+    paths: Vec<PathBuf>,
+    opened: HashMap<u32, File>,
+}
+
+impl Reader {
+    fn new(contents: &[Content]) -> Self {
+        let files = contents.iter().flat_map(Content::files);
+        Self {
+            paths: files.map(|file| file.path.clone()).collect(),
+            contents: Contents::new(contents.to_vec()),
+            opened: HashMap::new(),
+        }
+    }
+
+    fn fill(&mut self, content: u32, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
+        let piece = Piece {
+            file: content,
+            file_offset: offset,
+            chunk_offset: 0,
+            length: to.len(),
+        };
+        let plan = self.contents.plan([piece]);
+        for read in &plan.direct {
+            let end = read.chunk_offset + read.length;
+            self.read(read.file, read.offset, &mut to[read.chunk_offset..end])?;
+        }
+        let mut staged = vec![0; plan.staging()];
+        for read in &plan.staged {
+            self.read(
+                read.file,
+                read.offset,
+                &mut staged[read.at..read.at + read.length],
+            )?;
+        }
+        // SAFETY: `to` is borrowed for as long, and used through nothing else meanwhile.
+        let mut room = unsafe { Room::new(to.as_mut_ptr(), to.len()) };
+        decode(&plan.steps, &staged, &mut room)
+            .map_err(|(step, reason)| self.failed(step.file, step.offset, step.stored, reason))
+    }
+
+    fn read(&mut self, file: u32, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
+        let length = to.len();
+        self.try_read(file, offset, to).map_err(|error| ReadError {
+            kind: error.into(),
+            ..self.failed(file, offset, length, String::new())
+        })
+    }
+
+    fn try_read(&mut self, file: u32, offset: u64, to: &mut [u8]) -> io::Result<()> {
+        let opened = match self.opened.entry(file) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let path = self
+                    .paths
+                    .get(file as usize)
+                    .ok_or(io::ErrorKind::NotFound)?;
+                entry.insert(File::open(path)?)
+            }
+        };
+        opened.read_exact_at(to, offset)?;
+        if to.len() >= 1 << 20 {
+            weightstream_source::drop_from_page_cache(opened, offset, to.len());
+        }
+        Ok(())
+    }
+
+    fn failed(&self, file: u32, offset: u64, length: usize, reason: String) -> ReadError {
+        let path = self
+            .paths
+            .get(file as usize)
+            .map_or(Path::new(""), PathBuf::as_path);
+        ReadError {
+            path: Arc::from(path),
+            offset,
+            length,
+            kind: ReadErrorKind::Damaged { reason },
+        }
+    }
+}

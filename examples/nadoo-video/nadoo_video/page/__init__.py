@@ -1,0 +1,1 @@
+"""The page: choose plans, watch predictions, move the memory while they run."""
