@@ -175,11 +175,12 @@ pub(crate) struct Tile<'a> {
 }
 
 impl<'a> Tile<'a> {
-    /// The escapes of a block and whatever follows them.
-    #[inline]
-    pub fn escapes(&self, block: usize) -> Option<&'a [u8]> {
+    /// The nibbles of a block that has `count` escapes, filled up to whole vectors of 64 nibbles.
+    #[inline(always)]
+    pub fn nibbles(&self, block: usize, count: usize) -> Option<&'a [u8]> {
         let start = self.starts.get(block * START_ENTRY..)?.first_chunk()?;
-        self.escapes.get(usize::from(u16::from_le_bytes(*start))..)
+        let start = usize::from(u16::from_le_bytes(*start));
+        self.escapes.get(start..start + count.div_ceil(64) * 32)
     }
 
     /// Gives the exponents of the distant escapes to their values.

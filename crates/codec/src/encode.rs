@@ -52,7 +52,7 @@ fn write(kernel: Kernel, format: Format, raw: &[u8], coded: &mut Vec<u8>) -> Opt
     }
     let start = coded.len();
     coded.resize(start + sections.escapes, 0);
-    let mut tile = Tile::new();
+    let mut tile = Encoder::new();
     let tiles = raw[..raw.len() - tail].chunks(TILE * format.raw_block());
     for (number, values) in tiles.enumerate() {
         kernel.encode(&mut tile, format, values);
@@ -96,7 +96,7 @@ fn write(kernel: Kernel, format: Format, raw: &[u8], coded: &mut Vec<u8>) -> Opt
 }
 
 /// A coded tile; kept from tile to tile for its memory.
-pub(crate) struct Tile {
+pub(crate) struct Encoder {
     /// The 7 exponent bytes that have codes, and the 15 that have escapes.
     exponents: [u8; 22],
     /// Coded blocks.
@@ -110,9 +110,9 @@ pub(crate) struct Tile {
     split: Vec<[u8; BLOCK]>,
 }
 
-impl Tile {
+impl Encoder {
     fn new() -> Self {
-        Tile {
+        Encoder {
             exponents: [0; 22],
             blocks: Vec::new(),
             starts: Vec::new(),

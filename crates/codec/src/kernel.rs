@@ -2,8 +2,9 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use crate::decode::Tile;
+use crate::encode::Encoder;
+use crate::kernels;
 use crate::layout::Format;
-use crate::{encode, kernels};
 
 /// The instructions that code and decode. All give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,12 @@ pub struct Kernel(Instructions);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Instructions {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     Portable,
 }
 
@@ -27,25 +34,60 @@ pub enum Stores {
 impl Kernel {
     /// The fastest kernel of this processor.
     pub fn fastest() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if kernels::avx512::detected() {
+            return Kernel(Instructions::Avx512);
+        } else if kernels::avx2::detected() {
+            return Kernel(Instructions::Avx2);
+        }
+        #[cfg(target_arch = "aarch64")]
+        return Kernel(Instructions::Neon);
+        #[cfg(not(target_arch = "aarch64"))]
         Kernel(Instructions::Portable)
     }
 
-    /// All kernels that this processor can run; the portable one is among them.
+    /// All kernels that this processor can run, the fastest first and the portable one last.
     pub fn available() -> Vec<Self> {
-        vec![Kernel(Instructions::Portable)]
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if kernels::avx512::detected() {
+                all.push(Kernel(Instructions::Avx512));
+            }
+            if kernels::avx2::detected() {
+                all.push(Kernel(Instructions::Avx2));
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.push(Kernel(Instructions::Neon));
+        all.push(Kernel(Instructions::Portable));
+        all
     }
 
     /// Its name: `"avx512"`, `"avx2"`, `"neon"` or `"portable"`.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon => "neon",
             Instructions::Portable => "portable",
         }
     }
 
-    pub(crate) fn encode(self, tile: &mut encode::Tile, format: Format, values: &[u8]) {
-        match self.0 {
-            Instructions::Portable => tile.encode(format, values),
-        }
+    pub(crate) fn encode(self, encoder: &mut Encoder, format: Format, values: &[u8]) {
+        let encode: unsafe fn(&mut Encoder, Format, &[u8]) = match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => kernels::avx512::encode,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => kernels::avx2::encode,
+            // NEON is part of every aarch64, for which the compiler uses it here.
+            _ => Encoder::encode,
+        };
+        // SAFETY: a kernel exists only where its instructions were detected.
+        unsafe { encode(encoder, format, values) };
     }
 
     /// Decodes all values but the distant escapes, or tells by None that escapes lie outside of the chunk's.
@@ -53,11 +95,27 @@ impl Kernel {
         self,
         tile: &Tile,
         values: &mut [MaybeUninit<u8>],
-        _stores: Stores,
+        stores: Stores,
     ) -> Option<()> {
-        match self.0 {
-            Instructions::Portable => kernels::portable::decode(tile, values),
-        }
+        // Blocks are whole numbers of vectors, so that what begins aligned stays aligned.
+        let aligned = values.as_ptr().addr().is_multiple_of(64);
+        let streaming = aligned && stores == Stores::Streaming;
+        let decode: unsafe fn(&Tile, &mut [MaybeUninit<u8>]) -> Option<()> =
+            match (self.0, streaming) {
+                #[cfg(target_arch = "x86_64")]
+                (Instructions::Avx512, false) => kernels::avx512::decode::<false>,
+                #[cfg(target_arch = "x86_64")]
+                (Instructions::Avx512, true) => kernels::avx512::decode::<true>,
+                #[cfg(target_arch = "x86_64")]
+                (Instructions::Avx2, false) => kernels::avx2::decode::<false>,
+                #[cfg(target_arch = "x86_64")]
+                (Instructions::Avx2, true) => kernels::avx2::decode::<true>,
+                #[cfg(target_arch = "aarch64")]
+                (Instructions::Neon, _) => kernels::neon::decode,
+                (Instructions::Portable, _) => kernels::portable::decode,
+            };
+        // SAFETY: a kernel exists only where its instructions were detected; `STREAMING` ones get aligned values.
+        unsafe { decode(tile, values) }
     }
 }
 

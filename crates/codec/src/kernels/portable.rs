@@ -15,7 +15,8 @@ pub(crate) fn decode(tile: &Tile, values: &mut [MaybeUninit<u8>]) -> Option<()> 
         let (kept, codes) = block.split_at(format.kept());
         let mut exponents = [0; BLOCK];
         fields::unpack(codes.first_chunk::<FIELDS>()?, &mut exponents);
-        look_up(tile, tile.escapes(number)?, &mut exponents)?;
+        let count = exponents.iter().filter(|code| **code == ESCAPE).count();
+        look_up(tile, tile.nibbles(number, count)?, &mut exponents)?;
         put_together(format, kept, &exponents, raw)?;
     }
     Some(())
