@@ -35,6 +35,7 @@ mod context;
 mod error;
 mod execute;
 mod graph;
+mod kernels;
 pub mod ops;
 mod program;
 mod schema;
