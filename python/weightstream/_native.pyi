@@ -119,3 +119,59 @@ class Program:
     def resize(self, memory: int) -> None: ...
     def activation_peak(self) -> int: ...
     def stats(self) -> dict[str, Any]: ...
+class Device:
+    """A GPU, or a simulated one."""
+
+    @staticmethod
+    def open(number: int) -> Device:
+        """The GPU of this number. Raises WeightstreamError where there is none, or no driver."""
+    @staticmethod
+    def simulate(memory: int, granularity: int = 65536, seed: int = 1) -> Device:
+        """A device of `memory` bytes of host memory; work is done in an order that `seed` decides."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_simulated(self) -> bool: ...
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory: free, total."""
+    def broken_rules(self) -> list[str]:
+        """What a simulated device found to be against its rules."""
+
+class DeviceStream:
+    """Weights of one model at fixed addresses of a device; `blocks` are lists of indices of parameters."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        parameters: Sequence[Parameter],
+        blocks: Sequence[Sequence[int]],
+        device: Device,
+        memory: int,
+        host_memory: int,
+    ) -> None: ...
+    def addresses(self) -> list[int]:
+        """Where each parameter lies on the device, in the order given."""
+    def dlpack(self, index: int) -> Any:
+        """A DLPack capsule of a parameter's bytes."""
+    def begin_pass(self) -> None: ...
+    def end_pass(self) -> None: ...
+    def enter(self, block: int, stream: int) -> int:
+        """Have a block's weights at their addresses, and `stream` wait for them; returns a ticket.
+
+        Raises ReadError where one can't be read, BudgetError where they don't fit beside what this thread
+        holds.
+        """
+    def hold(self, parameters: Sequence[int], stream: int) -> int:
+        """Like enter for some parameters, as no part of a pass."""
+    def leave(self, ticket: int, stream: int) -> None:
+        """What needed the ticket's weights is launched into `stream`."""
+    def keep(self, parameters: Sequence[int], stream: int) -> None:
+        """These stay on the device from now on. Raises BudgetError where they don't fit."""
+    def resize(self, memory: int) -> None: ...
+    def stats(self) -> dict[str, Any]:
+        """Counters, see `weightstream.Stats`."""
+    def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
+        """As `Stream.events`, with copies to the device."""
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...

@@ -2,6 +2,8 @@
 //! `python/weightstream/_native.pyi`.
 
 mod checkpoint;
+#[cfg(target_os = "linux")]
+mod device;
 mod errors;
 mod program;
 mod stream;
@@ -17,5 +19,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<program::Program>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
+    #[cfg(target_os = "linux")]
+    {
+        module.add_class::<device::Device>()?;
+        module.add_class::<device::DeviceStream>()?;
+    }
     Ok(())
 }

@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
-type Row = (&'static str, u64, u64, u32, u32);
+pub type Row = (&'static str, u64, u64, u32, u32);
 
 /// (index into the contents, offset, length) in bytes
 pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
@@ -21,7 +21,7 @@ pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
 /// What the stream must place at one address.
 #[pyclass(module = "weightstream._native", frozen, from_py_object)]
 #[derive(Clone)]
-pub struct Parameter(weightstream::Parameter);
+pub struct Parameter(pub weightstream::Parameter);
 
 #[pymethods]
 impl Parameter {
@@ -119,21 +119,13 @@ impl Stream {
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = python.detach(|| self.stream.stats());
         stats_dict(python, self.stream.source_name(), &stats)
+        counters(python, &stats, self.stream.source_name())
     }
 
     fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
         let records = python
             .detach(|| self.stream.record(record))
             .map_err(from_stream)?;
-        let row = |record: weightstream::Record| {
-            (
-                record.kind.name(),
-                record.start_ns,
-                record.end_ns,
-                record.subject,
-                record.thread,
-            )
-        };
         Ok(records.into_iter().map(row).collect())
     }
 
@@ -152,6 +144,11 @@ pub fn stats_dict<'py>(
     python: Python<'py>,
     source: &str,
     stats: &weightstream::Stats,
+/// The counters as a dict.
+pub fn counters<'py>(
+    python: Python<'py>,
+    stats: &weightstream::Stats,
+    source: &str,
 ) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(python);
     dict.set_item("source", source)?;
@@ -186,4 +183,15 @@ pub fn stats_dict<'py>(
     };
     dict.set_item("read_rate", rate)?;
     Ok(dict)
+}
+
+/// A record as Python gets it.
+pub fn row(record: weightstream::Record) -> Row {
+    (
+        record.kind.name(),
+        record.start_ns,
+        record.end_ns,
+        record.subject,
+        record.thread,
+    )
 }
