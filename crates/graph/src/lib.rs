@@ -30,6 +30,7 @@ mod arena;
 mod arguments;
 mod context;
 mod error;
+mod kernels;
 pub mod ops;
 mod tensor;
 mod value;

@@ -1,9 +1,26 @@
 //! What operators compute, one file per family, and the table that finds them by name.
 
-mod elementwise;
-mod linear;
+mod activation;
+mod arithmetic;
+mod attention;
+mod cast;
+mod comparison;
+mod convolution;
+mod creation;
+mod einsum;
+mod indexing;
+mod matrix;
+mod normalisation;
+mod operand;
+mod pooling;
 mod promotion;
+mod recurrent;
+mod reduction;
+mod resampling;
+mod shape;
+mod sorting;
 mod symbolic;
+mod unary;
 
 pub use promotion::result_dtype;
 
@@ -16,9 +33,24 @@ pub type Operator = fn(&Context, Arguments) -> Result<Vec<Value>, OperatorError>
 type Family = &'static [(&'static str, Operator)];
 
 const FAMILIES: &[Family] = &[
-    elementwise::OPERATORS,
-    linear::OPERATORS,
+    activation::OPERATORS,
+    arithmetic::OPERATORS,
+    attention::OPERATORS,
+    cast::OPERATORS,
+    comparison::OPERATORS,
+    convolution::OPERATORS,
+    creation::OPERATORS,
+    indexing::OPERATORS,
+    matrix::OPERATORS,
+    normalisation::OPERATORS,
+    pooling::OPERATORS,
+    recurrent::OPERATORS,
+    reduction::OPERATORS,
+    resampling::OPERATORS,
+    shape::OPERATORS,
+    sorting::OPERATORS,
     symbolic::OPERATORS,
+    unary::OPERATORS,
 ];
 
 /// How a target is computed.

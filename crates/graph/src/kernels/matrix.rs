@@ -1,0 +1,235 @@
+//! Products of matrices of float32, bfloat16 and float16, accumulated in float32 and rounded once.
+
+use super::convert::Real;
+use super::reduce::dot;
+use super::vectorised;
+use super::window::{Matrix, Window, multiply};
+use rayon::prelude::*;
+
+/// Columns of the right matrix that are widened to float32 at once, and rows.
+const PANEL: [usize; 2] = [512, 128];
+/// Products of at most this many rows with a matrix whose columns lie in memory one after the other are dot products:
+/// the matrix is read once, as fast as memory gives it.
+const FEW_ROWS: usize = 6;
+/// Multiplications that are worth a second thread.
+const WORTH_A_THREAD: usize = 1 << 17;
+
+/// What is added to a product.
+#[derive(Clone, Copy)]
+pub enum Bias<'a> {
+    /// Nothing.
+    None,
+    /// One number for each column.
+    Columns(&'a [f32]),
+    /// One number for each row.
+    Rows(&'a [f32]),
+}
+
+/// `to` = `a` · `b` + `bias`, by several threads. How the work is divided depends on the shapes and on `threads` only.
+pub fn product<A: Real, B: Real, T: Real>(
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+    bias: Bias<'_>,
+    to: Window<'_, T>,
+    threads: usize,
+) {
+    let (m, n, k) = (to.rows, to.columns, a.columns);
+    if m <= FEW_ROWS && b.row_stride == 1 && k > 1 {
+        return few_rows(a, b, bias, to);
+    }
+    let pieces = if m * n * k < WORTH_A_THREAD {
+        1
+    } else {
+        threads
+    };
+    let (rows, columns) = if n >= m {
+        (m, n.div_ceil(pieces).next_multiple_of(64))
+    } else {
+        (m.div_ceil(pieces).next_multiple_of(16), n)
+    };
+    let compute = |(row, column, mut to): (usize, usize, Window<'_, T>)| {
+        let a = a.part(row..row + to.rows, 0..k);
+        let b = b.part(0..k, column..column + to.columns);
+        let bias = match bias {
+            Bias::None => Bias::None,
+            Bias::Columns(bias) => Bias::Columns(&bias[column..column + to.columns]),
+            Bias::Rows(bias) => Bias::Rows(&bias[row..row + to.rows]),
+        };
+        block(a, b, bias, &mut to);
+    };
+    let parts = to.parts(rows, columns);
+    if parts.len() == 1 {
+        parts.into_iter().for_each(compute);
+    } else {
+        parts.into_par_iter().for_each(compute);
+    }
+}
+
+/// A product on this thread.
+fn block<A: Real, B: Real, T: Real>(
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+    bias: Bias<'_>,
+    to: &mut Window<'_, T>,
+) {
+    let (m, n) = (to.rows, to.columns);
+    let (mut widened, mut panel) = (Vec::new(), Vec::new());
+    let a = singles(&a, &mut widened);
+    if let Some(mut to) = to.as_singles() {
+        accumulate(a, b, &mut panel, &mut to);
+        return (0..m).for_each(|row| add_bias(bias, row, to.row(row)));
+    }
+    let mut sums = vec![0f32; m * n.min(PANEL[1])];
+    for column in (0..n).step_by(PANEL[1]) {
+        let width = PANEL[1].min(n - column);
+        let sums = &mut sums[..m * width];
+        if let Ok(mut window) = Window::new(sums, m, width, width) {
+            accumulate(
+                a,
+                b.part(0..b.rows, column..column + width),
+                &mut panel,
+                &mut window,
+            );
+        }
+        let bias = match bias {
+            Bias::Columns(bias) => Bias::Columns(&bias[column..column + width]),
+            other => other,
+        };
+        for (row, sums) in sums.chunks_mut(width).enumerate() {
+            add_bias(bias, row, sums);
+            T::store(sums, &mut to.row(row)[column..column + width]);
+        }
+    }
+}
+
+/// `to` = `a` · `b`, of which panels are widened to float32 if they are something shorter.
+fn accumulate<B: Real>(
+    a: Matrix<'_, f32>,
+    b: Matrix<'_, B>,
+    panel: &mut Vec<f32>,
+    to: &mut Window<'_, f32>,
+) {
+    if let Some(b) = B::matrix(b) {
+        return multiply(a, b, to, false);
+    }
+    let (k, n) = (b.rows, b.columns);
+    if k == 0 {
+        (0..to.rows).for_each(|row| to.row(row).fill(0.0));
+    }
+    for row in (0..k).step_by(PANEL[0]) {
+        let rows = row..k.min(row + PANEL[0]);
+        let a = a.part(0..a.rows, rows.clone());
+        let widened = singles_of(&b.part(rows, 0..n), panel);
+        multiply(a, widened, to, row > 0);
+    }
+}
+
+/// The matrix in float32, in `memory` unless it is that already.
+fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut Vec<f32>) -> Matrix<'a, f32> {
+    match T::matrix(*matrix) {
+        Some(matrix) => matrix,
+        None => singles_of(matrix, memory),
+    }
+}
+
+fn singles_of<'a, T: Real>(matrix: &Matrix<'_, T>, memory: &'a mut Vec<f32>) -> Matrix<'a, f32> {
+    let by_columns = matrix.row_stride == 1 && matrix.column_stride != 1;
+    let rows = if by_columns {
+        matrix.transposed()
+    } else {
+        *matrix
+    };
+    memory.resize(rows.rows * rows.columns, 0.0);
+    widen(&rows, memory);
+    let widened = Matrix::new(memory, [rows.rows, rows.columns], [rows.columns, 1]);
+    // The memory was just made large enough.
+    let widened = widened.unwrap_or_else(|_| Matrix::empty());
+    if by_columns {
+        widened.transposed()
+    } else {
+        widened
+    }
+}
+
+/// The rows of `matrix` in float32, one after the other.
+pub fn widen<T: Real>(matrix: &Matrix<'_, T>, to: &mut [f32]) {
+    for (row, to) in to.chunks_mut(matrix.columns.max(1)).enumerate() {
+        match matrix.row(row) {
+            Some(elements) => T::load(elements, to),
+            None => {
+                let elements: Vec<T> = matrix.row_elements(row).collect();
+                T::load(&elements, to);
+            }
+        }
+    }
+}
+
+/// A product of few rows with a matrix whose columns lie in memory one after the other.
+fn few_rows<A: Real, B: Real, T: Real>(
+    a: Matrix<'_, A>,
+    b: Matrix<'_, B>,
+    bias: Bias<'_>,
+    to: Window<'_, T>,
+) {
+    let (k, m) = (a.columns, to.rows);
+    let mut memory = vec![0f32; m * k];
+    widen(&a, &mut memory);
+    let columns = (WORTH_A_THREAD / k).next_multiple_of(16);
+    let compute = |(_, first, mut to): (usize, usize, Window<'_, T>)| {
+        let weights = b.transposed().part(first..first + to.columns, 0..k);
+        let mut sums = vec![0f32; m * to.columns];
+        let mut widened = Vec::new();
+        for column in 0..to.columns {
+            let Some(elements) = weights.row(column) else {
+                return;
+            };
+            let elements = match B::slice(elements) {
+                Some(elements) => elements,
+                None => {
+                    widened.resize(k, 0.0);
+                    B::load(elements, &mut widened);
+                    &widened
+                }
+            };
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (row, a) in memory.chunks_exact(k).enumerate() {
+                        sums[row * to.columns + column] = dot(a, elements);
+                    }
+                },
+            );
+        }
+        let bias = match bias {
+            Bias::Columns(bias) => Bias::Columns(&bias[first..first + to.columns]),
+            other => other,
+        };
+        for (row, sums) in sums.chunks_mut(to.columns).enumerate() {
+            add_bias(bias, row, sums);
+            T::store(sums, to.row(row));
+        }
+    };
+    let parts = to.parts(m, columns);
+    if parts.len() == 1 {
+        parts.into_iter().for_each(compute);
+    } else {
+        parts.into_par_iter().for_each(compute);
+    }
+}
+
+fn add_bias(bias: Bias<'_>, row: usize, sums: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || match bias {
+            Bias::None => {}
+            Bias::Columns(bias) => sums
+                .iter_mut()
+                .zip(bias)
+                .for_each(|(sum, bias)| *sum += bias),
+            Bias::Rows(bias) => {
+                let bias = bias[row];
+                sums.iter_mut().for_each(|sum| *sum += bias);
+            }
+        },
+    );
+}
