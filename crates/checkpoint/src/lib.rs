@@ -15,7 +15,7 @@ mod layout;
 pub mod packed;
 mod safetensors;
 
-pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
+pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotImage, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
