@@ -19,7 +19,7 @@ mod safetensors;
 mod torch;
 
 pub use archive::{Archive, Entry};
-pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
+pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotImage, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
