@@ -4,10 +4,9 @@ import threading
 
 import pytest
 import torch
+import weightstream as ws
 from safetensors.torch import save_file
 from torch import nn
-
-import weightstream as ws
 
 LAYERS = 24
 PASSES = 4
@@ -47,7 +46,7 @@ def run(model, threads, passes=PASSES):
 def test_passes_at_once_cost_the_bytes_of_one(model, threads):
     run(model, 1)  # the order becomes known
     alone, (expected,) = run(model, 1)
-    # Where other programs keep a thread from running for long, the others leave it behind, so one try may miss.
+    # Where other programs keep a thread from running for long, the others leave it behind: one try may miss.
     ratios = []
     for _ in range(5):
         shared, outputs = run(model, threads)
