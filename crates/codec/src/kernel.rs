@@ -3,8 +3,9 @@ use std::mem::MaybeUninit;
 
 use crate::decode::Tile;
 use crate::encode::Encoder;
-use crate::kernels;
 use crate::layout::Format;
+use crate::quantised::{self, Quantised};
+use crate::{Element, kernels};
 
 /// The instructions that code and decode. All give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,18 @@ impl Kernel {
         };
         // SAFETY: a kernel exists only where its instructions were detected.
         unsafe { encode(encoder, format, values) };
+    }
+
+    pub(crate) fn dequantise(self, kind: Quantised, blocks: &[u8], to: Element, out: &mut [u8]) {
+        let convert: unsafe fn(Quantised, &[u8], Element, &mut [u8]) = match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => kernels::avx512::dequantise,
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => kernels::avx2::dequantise,
+            _ => quantised::convert,
+        };
+        // SAFETY: a kernel exists only where its instructions were detected.
+        unsafe { convert(kind, blocks, to, out) };
     }
 
     /// Decodes all values but the distant escapes, or tells by None that escapes lie outside of the chunk's.

@@ -29,6 +29,7 @@ mod fields;
 mod kernel;
 mod kernels;
 pub mod layout;
+pub mod quantised;
 
 pub use decode::{decode, decode_into, decode_with, raw_length};
 pub use element::Element;

@@ -5,9 +5,11 @@ use std::mem::MaybeUninit;
 
 use super::place::{Escapes, Exponents, ROW, place};
 use super::{as_rows, prefetch_after};
+use crate::Element;
 use crate::decode::Tile;
 use crate::encode::Encoder;
 use crate::layout::{BLOCK, Format};
+use crate::quantised::{self, Quantised};
 
 /// Bytes of a vector.
 const WIDTH: usize = 32;
@@ -24,6 +26,12 @@ pub(crate) fn detected() -> bool {
 #[target_feature(enable = "avx2,popcnt,bmi1")]
 pub(crate) fn encode(encoder: &mut Encoder, format: Format, values: &[u8]) {
     encoder.encode(format, values);
+}
+
+/// See [`Kernel::dequantise`](crate::Kernel).
+#[target_feature(enable = "avx2,popcnt,bmi1")]
+pub(crate) fn dequantise(kind: Quantised, blocks: &[u8], to: Element, out: &mut [u8]) {
+    quantised::convert(kind, blocks, to, out);
 }
 
 /// See [`Kernel::decode`](crate::Kernel).
