@@ -46,7 +46,7 @@ def run(model, threads, passes=PASSES):
 def test_passes_at_once_cost_the_bytes_of_one(model, threads):
     run(model, 1)  # the order becomes known
     alone, (expected,) = run(model, 1)
-    # A thread that other programs keep from running for long is left behind, so one try may miss.
+    # Where other programs keep a thread from running for long, the others leave it behind: one try may miss.
     ratios = []
     for _ in range(5):
         shared, outputs = run(model, threads)

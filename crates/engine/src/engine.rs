@@ -41,7 +41,8 @@ pub struct Counters {
     pub passes: u64,
 }
 
-/// Requests in flight. Four chunks of 2 MiB keep a disk at full speed; each one more is a slot that keeps nothing.
+/// Requests in flight. Four chunks of 2 MiB keep a disk at full speed; each one more is a slot that keeps nothing, so
+/// that a pool of few slots has fewer.
 const DEPTH: usize = 6;
 /// Chunks ready before they are needed, beyond those in flight.
 const AHEAD: usize = 3;
@@ -485,7 +486,7 @@ impl Engine {
     }
 
     fn depth(&self) -> usize {
-        (DEPTH + self.decoders).min((self.limit / 4).max(1))
+        (DEPTH + self.decoders).min((self.limit / 8).max(2))
     }
 
     pub(crate) fn guard(&self) -> usize {
@@ -494,7 +495,8 @@ impl Engine {
 
     /// Slots that the plan leaves to streaming.
     pub(crate) fn window(&self) -> usize {
-        (self.depth() + AHEAD + self.guard()).min(self.limit)
+        let ahead = AHEAD.min((self.limit / 16).max(1));
+        (self.depth() + ahead + self.guard()).min(self.limit)
     }
 
     /// The chunks of one pass in order of use, from the lowest numbered on: the same wherever the pass stands.
