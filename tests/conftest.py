@@ -5,8 +5,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 import torch
+from weightstream import _native
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def faults():
+    """What goes wrong with the reads of every stream that the test opens: tells nothing by itself."""
+    table = _native.Faults()
+    table.install()
+    yield table
+    table.clear()
+    _native.Faults.uninstall()

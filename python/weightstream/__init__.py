@@ -8,7 +8,7 @@ print(ws.stats(model))
 
 from importlib.metadata import PackageNotFoundError, version
 
-from weightstream import errors
+from weightstream import errors, guard
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.empty import empty
 from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
@@ -20,6 +20,8 @@ try:
     __version__ = version("weightstream")
 except PackageNotFoundError:  # run from the source tree
     __version__ = "0"
+
+guard.listen()
 
 __all__ = [
     "BudgetError",

@@ -18,6 +18,15 @@ class ReadError(WeightstreamError):
 class ClosedError(WeightstreamError):
     """The stream was closed."""
 
+def use_signal(number: int) -> None:
+    """Send the main thread this signal when a weight is missing outside of blocks."""
+
+def look(only: bool) -> None:
+    """Raise ReadError where this thread used a weight outside of blocks that could not be read.
+
+    only: no other thread of Python's may have had it used by a library's worker.
+    """
+
 class Tensor:
     """One tensor of a checkpoint, as stored. Nothing of it is read."""
 
@@ -85,8 +94,15 @@ class Stream:
 
         None is no part of a pass, and only has leave() tell of what could not be loaded.
         """
-    def leave(self, block: int | None = None) -> None:
-        """This thread has finished the block. Raises ReadError where a weight that it touched was missing."""
+    def leave(self, block: int | None = None) -> bool:
+        """This thread has finished the block; whether that was its outermost.
+
+        Raises ReadError where a weight that it touched was missing.
+        """
+    def mark(self) -> int:
+        """A number for check(), before weights are used where enter() and leave() can't be called."""
+    def check(self, mark: int | None = None) -> None:
+        """Raise ReadError where a weight was missing since `mark`, or that this thread was not told of."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
     def resident(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
@@ -99,3 +115,89 @@ class Stream:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+
+def run_command(arguments: Sequence[str], executable: str) -> int:
+    """Run the command `weightstream`; the first argument is its own name. Returns its exit code."""
+
+class Device:
+    """A GPU, or a simulated one."""
+
+    @staticmethod
+    def open(number: int) -> Device:
+        """The GPU of this number. Raises WeightstreamError where there is none, or no driver."""
+    @staticmethod
+    def simulate(memory: int, granularity: int = 65536, seed: int = 1) -> Device:
+        """A device of `memory` bytes of host memory; work is done in an order that `seed` decides."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_simulated(self) -> bool: ...
+    def memory(self) -> tuple[int, int]:
+        """Bytes of device memory: free, total."""
+    def broken_rules(self) -> list[str]:
+        """What a simulated device found to be against its rules."""
+
+class DeviceStream:
+    """Weights of one model at fixed addresses of a device; `blocks` are lists of indices of parameters."""
+
+    def __init__(
+        self,
+        contents: Contents,
+        parameters: Sequence[Parameter],
+        blocks: Sequence[Sequence[int]],
+        device: Device,
+        memory: int,
+        host_memory: int,
+    ) -> None: ...
+    def addresses(self) -> list[int]:
+        """Where each parameter lies on the device, in the order given."""
+    def dlpack(self, index: int) -> Any:
+        """A DLPack capsule of a parameter's bytes."""
+    def begin_pass(self) -> None: ...
+    def end_pass(self) -> None: ...
+    def enter(self, block: int, stream: int) -> int:
+        """Have a block's weights at their addresses, and `stream` wait for them; returns a ticket.
+
+        Raises ReadError where one can't be read, BudgetError where they don't fit beside what this thread
+        holds.
+        """
+    def hold(self, parameters: Sequence[int], stream: int) -> int:
+        """Like enter for some parameters, as no part of a pass."""
+    def leave(self, ticket: int, stream: int) -> None:
+        """What needed the ticket's weights is launched into `stream`."""
+    def keep(self, parameters: Sequence[int], stream: int) -> None:
+        """These stay on the device from now on. Raises BudgetError where they don't fit."""
+    def resize(self, memory: int) -> None: ...
+    def stats(self) -> dict[str, Any]:
+        """Counters, see `weightstream.Stats`."""
+    def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
+        """As `Stream.events`, with copies to the device."""
+    def close(self) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+
+class Faults:
+    """For tests only: reads of all streams opened while it is installed go wrong as told."""
+
+    def __init__(self) -> None: ...
+    def install(self) -> None: ...
+    @staticmethod
+    def uninstall() -> None: ...
+    def add(
+        self,
+        effect: str,  # "fail", "short", "delay", "corrupt"
+        *,
+        errno: int = 5,
+        seconds: float = 0.0,
+        file: int | None = None,
+        start: int = 0,
+        end: int = ...,
+        skip: int = 0,
+        times: int | None = None,
+    ) -> int:
+        """Add a fault: it hits reads of the bytes from `start` to `end`, `times` times after `skip`."""
+    def remove(self, number: int) -> None: ...
+    def clear(self) -> None: ...
+    @property
+    def hits(self) -> int:
+        """How often faults took effect."""

@@ -7,7 +7,7 @@ import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import nn
@@ -23,7 +23,11 @@ from weightstream.report import Stats
 from weightstream.stored import Index
 from weightstream.streamed import Streamed, attach, detach_closed, streamed_of
 
+if TYPE_CHECKING:
+    from weightstream.cuda import Device
+
 Memory = int | float | str
+DeviceLike: TypeAlias = "str | int | torch.device | Device | None"
 
 
 def load(
@@ -34,6 +38,9 @@ def load(
     model_class: type[Any] | None = None,
     config: Any = None,
     strict: bool = True,
+    device: DeviceLike = None,
+    host_memory: Memory | None = None,
+    resident: Sequence[str] = (),
     **kwargs: Any,
 ) -> Any:
     """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
@@ -51,6 +58,10 @@ def load(
         model_class: the class to build, where not the one that config.json names.
         config: a config of the library's own kind in place of the folder's config.json.
         strict: raise where names of the checkpoint and the model don't agree.
+        device: a GPU to stream to ("cuda", "cuda:1"), whose memory `memory` then is; None for the CPU.
+        host_memory: pinned host memory behind the GPU, at most; half of what is free by default. What fits
+            neither is read from disk in each pass.
+        resident: names of weights that stay on the GPU, for models that use them in places of their own.
         kwargs: go to the library (transformers: attn_implementation=..., trust_remote_code=...).
 
     Raises:
@@ -58,14 +69,14 @@ def load(
         BudgetError: `memory` is too small; the message names the least that works.
     """
     folder = Path(path)
-    budget = parse_memory(memory)
+    start = _starter(memory, device, host_memory, resident)
     described = _read_config(folder) if config is None or model_class is None else {}
     if _is_of(model_class, "diffusers") if model_class else "_class_name" in described:
         from weightstream import diffusers as library
     else:
         from weightstream import transformers as library  # type: ignore[no-redef]
     index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
-    return _start(model, index.contents, pairs, budget)
+    return start(model, index.contents, pairs)
 
 
 def stream(
@@ -76,6 +87,9 @@ def stream(
     strict: bool = True,
     prefix: str = "",
     keys: Mapping[str, str | None] | Callable[[str], str | None] | None = None,
+    device: DeviceLike = None,
+    host_memory: Memory | None = None,
+    resident: Sequence[str] = (),
 ) -> nn.Module:
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
@@ -93,12 +107,13 @@ def stream(
         prefix: take only the checkpoint's names that begin with this, without it ("model.").
         keys: the module's name for each of the checkpoint's names (after `prefix`), None to leave it out. A
             mapping leaves names that it doesn't hold as they are.
+        device, host_memory, resident: as in `load`.
 
     Raises:
         CheckpointError: missing, unexpected or mismatched tensors, all at once; or a damaged checkpoint.
         BudgetError: `memory` is too small; the message names the least that works. `module` is unchanged.
     """
-    budget = parse_memory(memory)
+    start = _starter(memory, device, host_memory, resident)
     detach_closed(module)
     index = Index.open(checkpoint)
     tensors = {}
@@ -106,7 +121,7 @@ def stream(
         wanted = _renamed(name, prefix, keys)
         if wanted is not None:
             tensors[wanted] = stored
-    _start(module, index.contents, match(module, tensors, strict), budget)
+    start(module, index.contents, match(module, tensors, strict))
     return module
 
 
@@ -140,6 +155,23 @@ def close(model: nn.Module) -> None:
     for child in model.modules():
         streamed.handles.append(child.register_forward_pre_hook(Refuse(streamed), prepend=True))
     streamed.stream.close()
+
+
+def _starter(
+    memory: Memory, device: DeviceLike, host_memory: Memory | None, resident: Sequence[str]
+) -> Callable[[Any, _native.Contents, Sequence[tuple[Slot, Source]]], Any]:
+    """What starts to stream a module: on the CPU or to a GPU, with budgets that make sense."""
+    if device is None or (isinstance(device, str | torch.device) and torch.device(device).type == "cpu"):
+        if host_memory is not None or resident:
+            raise ValueError("host_memory and resident belong to a GPU: pass device='cuda'")
+        budget = parse_memory(memory)
+        return lambda module, contents, pairs: _start(module, contents, pairs, budget)
+    from weightstream import cuda
+
+    gpu = cuda.Device.of(device)
+    budget = parse_memory(memory, gpu.free_memory)
+    host = parse_memory(0.5 if host_memory is None else host_memory)
+    return lambda module, contents, pairs: cuda.start(module, contents, pairs, gpu, budget, host, resident)
 
 
 def _start(

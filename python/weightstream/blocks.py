@@ -1,7 +1,7 @@
 """Which submodules are blocks, and the hooks that tell the stream where a pass is.
 
-Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they do
-nothing, so compiled graphs are whole; weights that a graph touches arrive by themselves.
+Hooks only look: they change neither inputs nor outputs nor grad mode. While a compiler traces they leave one
+operator behind, which looks for failures; weights that a graph touches arrive by themselves.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from weightstream.errors import ClosedError
+from weightstream.guard import guard_backward, guard_graph
 from weightstream.protection import is_streamed, refuse_pickle
 
 if TYPE_CHECKING:
@@ -101,15 +102,24 @@ class Enter(_Hook):
 class Leave(_Hook):
     """After a block's forward, also one that raised."""
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Raise ReadError where a weight that the block touched could not be loaded."""
         if torch.compiler.is_compiling():
-            return
+            return None if _is_exporting() else guard_graph(self.streamed.number, output)
         if self.block == 0:
             self.streamed.finish_progress()
         # A forward that raised has no output; its own error says more than that the stream is closed.
         if output is not None or not self.streamed.stream.closed:
-            self.streamed.stream.leave(self.block)
+            outermost = self.streamed.stream.leave(self.block)
+            if outermost and torch.is_grad_enabled():
+                guard_backward(self.streamed.stream, output)
+        return None
+
+
+def _is_exporting() -> bool:
+    # An exported program has no stream behind it.
+    asks = getattr(torch.compiler, "is_exporting", None)  # torch 2.7
+    return asks is not None and bool(asks())
 
 
 class Rows(_Hook):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -10,16 +11,16 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?(b)?\s*", re.IGNORECASE)
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
-def parse_memory(memory: int | float | str) -> int:
+def parse_memory(memory: int | float | str, free: Callable[[], int] | None = None) -> int:
     """Bytes meant by `memory`: an int (bytes), "1.5GiB", "800MB", or a share of free memory (0.5, "50%").
 
-    Raises ValueError for anything else.
+    What is free is asked of `free`, of this machine by default. Raises ValueError for anything else.
     """
     if isinstance(memory, bool) or not isinstance(memory, int | float | str):
         raise ValueError(f"memory: expected bytes, a size such as '1GiB' or a fraction, got {memory!r}")
     if isinstance(memory, str):
         if percent := _PERCENT.fullmatch(memory):
-            return parse_memory(float(percent[1]) / 100)
+            return parse_memory(float(percent[1]) / 100, free)
         size = _SIZE.fullmatch(memory)
         if size is None or (size[2] is None and "." in size[1]):
             raise ValueError(f"memory: expected a size such as '1.5GiB', '800MB' or '50%', got {memory!r}")
@@ -29,7 +30,7 @@ def parse_memory(memory: int | float | str) -> int:
             raise ValueError(
                 f"memory: a fraction of free memory must be above 0 and at most 1, got {memory!r}"
             )
-        memory = int(memory * free_memory())
+        memory = int(memory * (free or free_memory)())
     if memory <= 0:
         raise ValueError(f"memory: must be more than 0 bytes, got {memory}")
     return memory

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from tqdm import tqdm
+from typing import Any
 
-from weightstream import _native
+from tqdm import tqdm
 
 
 class Progress:
     """Bytes read in the first pass; shown after some seconds, and only on a terminal."""
 
-    def __init__(self, stream: _native.Stream) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._bar: tqdm[None] | None = None
 

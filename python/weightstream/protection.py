@@ -15,17 +15,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from weightstream import _native
 from weightstream.memory import format_bytes, free_memory
 
 # Asking what is free takes milliseconds: not for every bias.
 _WORTH_ASKING = 64 * 2**20
 
 
-def protect_tensor(tensor: torch.Tensor, stream: _native.Stream) -> None:
+def protect_tensor(tensor: torch.Tensor, stream: Any) -> None:
     """Have deep copies of a tensor of `stream` share its memory, and pickling refused."""
     # Attributes of the instance go before the class's methods, and leave the class alone.
-    tensor.__dict__.update(__deepcopy__=_Share(tensor, stream), __reduce_ex__=refuse_pickle)
+    share = _Share(tensor, stream, tensor.data_ptr())
+    tensor.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
 
 
 def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> None:
@@ -56,6 +56,11 @@ def is_streamed(tensor: torch.Tensor) -> bool:
     return isinstance(tensor.__dict__.get("__deepcopy__"), _Share)
 
 
+def _address(streamed: torch.Tensor) -> int:
+    address: int = streamed.__dict__["__deepcopy__"].address
+    return address
+
+
 def refuse_pickle(protocol: object = None) -> Any:
     """In place of __reduce_ex__ where pickling would write down every weight."""
     raise TypeError(
@@ -66,8 +71,9 @@ def refuse_pickle(protocol: object = None) -> Any:
 class _Share:
     """A tensor's __deepcopy__: another tensor over the same streamed memory."""
 
-    def __init__(self, tensor: torch.Tensor, stream: _native.Stream) -> None:
+    def __init__(self, tensor: torch.Tensor, stream: Any, address: int) -> None:
         self.stream = stream
+        self.address = address  # on a device it can't be asked of the tensor at any time
         self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
 
     def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
@@ -76,7 +82,8 @@ class _Share:
         copy: torch.Tensor = tensor.detach()
         if isinstance(tensor, nn.Parameter):
             copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
-        protect_tensor(copy, self.stream)
+        share = _Share(copy, self.stream, self.address)
+        copy.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
         memo[id(tensor)] = copy
         return copy
 
@@ -104,14 +111,14 @@ class _Apply:
 
 
 def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype)
+    probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype, device=tensor.device)
     changed = change(probe)
     if changed is probe and not probe.is_shared():  # type: ignore[no-untyped-call]
         return
     if changed.device != probe.device:
         wanted, remedy = (
             f"be moved to {changed.device}",
-            "streamed weights stay on the CPU; move the inputs instead",
+            f"streamed weights stay on {tensor.device}; move the inputs instead",
         )
     elif changed.dtype != probe.dtype:
         wanted = f"become {changed.dtype}"
@@ -132,7 +139,7 @@ def _refuse_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *ar
 
 def _refuse_too_large(module: nn.Module, prefix: str, keep_vars: bool) -> None:
     if not keep_vars:
-        _refuse_unless_free(sum({t.data_ptr(): t.nbytes for _, t in streamed_tensors(module)}.values()))
+        _refuse_unless_free(sum({_address(t): t.nbytes for _, t in streamed_tensors(module)}.values()))
 
 
 def _refuse_unless_free(nbytes: int) -> None:
@@ -159,6 +166,9 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
     Raises ReadError where they can't be loaded, ClosedError where they are gone.
     """
     stream = tensor.__dict__["__deepcopy__"].stream
+    if hasattr(stream, "copy"):  # weights on a device come there only when they are asked for
+        copied: torch.Tensor = stream.copy(tensor)
+        return copied
     stream.enter()
     try:
         return tensor.detach().clone()
@@ -173,9 +183,9 @@ def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, loc
         held = state_dict.get(prefix + name)
         if tensor is None or held is None or held is tensor or not is_streamed(tensor):
             continue  # `held is tensor`: keep_vars=True
-        copy = _copies.made.get(tensor.data_ptr())
+        copy = _copies.made.get(_address(tensor))
         if copy is None:
             if tensor.nbytes >= _WORTH_ASKING:
                 _refuse_unless_free(tensor.nbytes)
-            copy = _copies.made[tensor.data_ptr()] = _copy(tensor)
+            copy = _copies.made[_address(tensor)] = _copy(tensor)
         state_dict[prefix + name] = copy

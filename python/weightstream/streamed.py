@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from weightstream import _native
+from weightstream import guard
 from weightstream.errors import WeightstreamError
 from weightstream.progress import Progress
 from weightstream.protection import refuse_pickle
@@ -18,8 +18,9 @@ _ATTRIBUTE = "_weightstream"
 class Streamed:
     """The stream behind a module. It refers to no module, so a module goes as soon as nobody holds it."""
 
-    def __init__(self, stream: _native.Stream, block_names: list[str]) -> None:
+    def __init__(self, stream: Any, block_names: list[str]) -> None:
         self.stream = stream
+        self.number = guard.register(stream)
         self.block_names = block_names
         self.handles: list[RemovableHandle] = []
         self.progress: Progress | None = Progress(stream)

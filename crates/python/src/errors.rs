@@ -50,9 +50,10 @@ pub fn from_stream(error: StreamError) -> PyErr {
     let words = error.to_string();
     match error {
         StreamError::Budget { .. } | StreamError::HostBudget { .. } => BudgetError::new_err(words),
-        StreamError::Layout(_) | StreamError::File { .. } | StreamError::Open(_) => {
-            CheckpointError::new_err(words)
-        }
+        StreamError::Form { .. }
+        | StreamError::Layout(_)
+        | StreamError::File { .. }
+        | StreamError::Open(_) => CheckpointError::new_err(words),
         StreamError::Weight(_) => ReadError::new_err(words),
         StreamError::Closed => ClosedError::new_err(words),
         #[cfg(target_os = "linux")]
@@ -60,6 +61,7 @@ pub fn from_stream(error: StreamError) -> PyErr {
         StreamError::Buffers { .. }
         | StreamError::Memory(_)
         | StreamError::Thread(_)
-        | StreamError::Forked => WeightstreamError::new_err(words),
+        | StreamError::Forked
+        | StreamError::Ended => WeightstreamError::new_err(words),
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
+use crate::{alarm, faults, logging};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use std::sync::Arc;
 use weightstream::{Options, Part};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
-type Row = (&'static str, u64, u64, u32, u32);
+pub type Row = (&'static str, u64, u64, u32, u32);
 
 /// (index into the contents, offset, length) in bytes
 pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
@@ -21,7 +23,7 @@ pub fn part((file, offset, length): (u32, u64, u64)) -> Part {
 /// What the stream must place at one address.
 #[pyclass(module = "weightstream._native", frozen, from_py_object)]
 #[derive(Clone)]
-pub struct Parameter(weightstream::Parameter);
+pub struct Parameter(pub weightstream::Parameter);
 
 #[pymethods]
 impl Parameter {
@@ -41,7 +43,7 @@ impl Parameter {
 /// Weights of one model: fixed addresses, a pool of limited size, a thread that reads ahead.
 #[pyclass(module = "weightstream._native", frozen, weakref)]
 pub struct Stream {
-    stream: weightstream::Stream,
+    stream: Arc<weightstream::Stream>,
     parameters: usize,
 }
 
@@ -62,9 +64,15 @@ impl Stream {
             .collect();
         let stream = python
             .detach(|| {
-                weightstream::Stream::over(contents, parameters, Options::with_memory(memory))
+                let options = Options {
+                    source: faults::source(),
+                    alarm: Some(Box::new(alarm::ring)),
+                    ..Options::with_memory(memory)
+                };
+                weightstream::Stream::over(contents, parameters, options).map(Arc::new)
             })
             .map_err(from_stream)?;
+        alarm::watch(&stream);
         Ok(Self {
             stream,
             parameters: count,
@@ -94,10 +102,24 @@ impl Stream {
     }
 
     #[pyo3(signature = (block = None))]
-    fn leave(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
-        python
-            .detach(|| self.stream.leave(block))
-            .map_err(from_stream)
+    fn leave(&self, python: Python<'_>, block: Option<u32>) -> PyResult<bool> {
+        let left = python.detach(|| self.stream.leave(block));
+        logging::deliver(python)?;
+        left.map_err(from_stream)
+    }
+
+    fn mark(&self, python: Python<'_>) -> PyResult<u64> {
+        python.detach(|| self.stream.mark()).map_err(from_stream)
+    }
+
+    #[pyo3(signature = (mark = None))]
+    fn check(&self, python: Python<'_>, mark: Option<u64>) -> PyResult<()> {
+        let found = python.detach(|| match mark {
+            Some(mark) => self.stream.check_since(mark),
+            None => self.stream.check(),
+        });
+        logging::deliver(python)?;
+        found.map_err(from_stream)
     }
 
     fn fetch(&self, python: Python<'_>, ranges: Vec<(usize, usize)>) -> PyResult<()> {
@@ -118,63 +140,85 @@ impl Stream {
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stats = python.detach(|| self.stream.stats());
-        let dict = PyDict::new(python);
-        dict.set_item("source", self.stream.source_name())?;
-        for (name, value) in [
-            ("budget", stats.budget),
-            ("used", stats.used),
-            ("model_bytes", stats.model_bytes),
-            ("chunk_bytes", stats.chunk_bytes),
-            ("resident_bytes", stats.kept_bytes),
-            ("least", stats.least),
-            ("passes", stats.passes),
-            ("bytes_read", stats.bytes_read),
-            ("reads", stats.reads),
-            ("faults", stats.faults),
-            ("wasted", stats.wasted),
-            ("retries", stats.retries),
-            ("errors", stats.errors),
-            ("stall_ns", stats.stall_ns),
-            ("reading_ns", stats.reading_ns),
-            ("busy_bytes", stats.busy_bytes),
-            ("busy_ns", stats.busy_ns),
-            ("pass_bytes", stats.pass_bytes),
-            ("pass_ns", stats.pass_ns),
-            ("pass_stall_ns", stats.pass_stall_ns),
-        ] {
-            dict.set_item(name, value)?;
-        }
-        let rate = if stats.busy_ns > 0 {
-            stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
-        } else {
-            0.0
-        };
-        dict.set_item("read_rate", rate)?;
-        Ok(dict)
+        logging::deliver(python)?;
+        counters(python, &stats, self.stream.source_name())
     }
 
     fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
         let records = python
             .detach(|| self.stream.record(record))
             .map_err(from_stream)?;
-        let row = |record: weightstream::Record| {
-            (
-                record.kind.name(),
-                record.start_ns,
-                record.end_ns,
-                record.subject,
-                record.thread,
-            )
-        };
         Ok(records.into_iter().map(row).collect())
     }
 
-    fn close(&self, python: Python<'_>) {
+    fn close(&self, python: Python<'_>) -> PyResult<()> {
         python.detach(|| self.stream.close());
+        logging::deliver(python)
     }
 
     #[getter]
     fn closed(&self) -> bool {
         self.stream.is_closed()
     }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Closing waits for reads under way. Where the interpreter ends there is no lock to let go of.
+        if Python::try_attach(|python| python.detach(|| self.stream.close())).is_none() {
+            self.stream.close();
+        }
+    }
+}
+
+/// The counters as a dict.
+pub fn counters<'py>(
+    python: Python<'py>,
+    stats: &weightstream::Stats,
+    source: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(python);
+    dict.set_item("source", source)?;
+    for (name, value) in [
+        ("budget", stats.budget),
+        ("used", stats.used),
+        ("model_bytes", stats.model_bytes),
+        ("chunk_bytes", stats.chunk_bytes),
+        ("resident_bytes", stats.kept_bytes),
+        ("least", stats.least),
+        ("passes", stats.passes),
+        ("bytes_read", stats.bytes_read),
+        ("reads", stats.reads),
+        ("faults", stats.faults),
+        ("wasted", stats.wasted),
+        ("retries", stats.retries),
+        ("errors", stats.errors),
+        ("stall_ns", stats.stall_ns),
+        ("reading_ns", stats.reading_ns),
+        ("busy_bytes", stats.busy_bytes),
+        ("busy_ns", stats.busy_ns),
+        ("pass_bytes", stats.pass_bytes),
+        ("pass_ns", stats.pass_ns),
+        ("pass_stall_ns", stats.pass_stall_ns),
+    ] {
+        dict.set_item(name, value)?;
+    }
+    let rate = if stats.busy_ns > 0 {
+        stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
+    } else {
+        0.0
+    };
+    dict.set_item("read_rate", rate)?;
+    Ok(dict)
+}
+
+/// A record as Python gets it.
+pub fn row(record: weightstream::Record) -> Row {
+    (
+        record.kind.name(),
+        record.start_ns,
+        record.end_ns,
+        record.subject,
+        record.thread,
+    )
 }

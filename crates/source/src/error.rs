@@ -40,6 +40,12 @@ pub enum ReadErrorKind {
         /// Bytes of the range that the file has.
         got: usize,
     },
+    /// Someone wrote to the file, or truncated it, after it was opened.
+    #[error("the file was changed while it was in use: {change}")]
+    Changed {
+        /// What it was, and what it is.
+        change: String,
+    },
     /// The request named a file that was not opened.
     #[error("no such file was opened, there are {files}")]
     UnknownFile {

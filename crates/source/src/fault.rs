@@ -16,6 +16,8 @@ use crate::{Source, lock};
 pub enum Effect {
     /// The request fails with this; nothing is read.
     Fail(ReadErrorKind),
+    /// The first half of the piece is read, then the file seems to end.
+    Short,
     /// The request completes this much later.
     Delay(Duration),
     /// The request completes well, with every bit of the overlap with the range inverted.
@@ -85,6 +87,7 @@ struct Table {
     faults: Vec<(FaultId, Fault)>,
     added: u64,
     pieces: u64,
+    hits: u64,
 }
 
 impl Faults {
@@ -113,14 +116,22 @@ impl Faults {
         lock(&self.0).pieces
     }
 
+    /// How often a fault took effect so far.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        lock(&self.0).hits
+    }
+
     /// What hits a request.
     fn strike(&self, request: &Request) -> Damage {
         let mut table = lock(&self.0);
+        let table = &mut *table;
         let mut damage = Damage::default();
         for piece in &request.pieces {
             table.pieces += 1;
             for (_, fault) in &mut table.faults {
                 if let Some(overlap) = fault.hits(piece) {
+                    table.hits += 1;
                     damage.add(piece, overlap, &fault.effect);
                 }
             }
@@ -154,6 +165,7 @@ impl Fault {
 struct Damage {
     failure: Option<(Piece, ReadErrorKind)>,
     delay: Duration,
+    short: Option<Piece>,
     corrupt: Vec<(Piece, Range<usize>)>,
 }
 
@@ -162,6 +174,9 @@ impl Damage {
         match effect {
             Effect::Fail(kind) => {
                 self.failure.get_or_insert_with(|| (*piece, kind.clone()));
+            }
+            Effect::Short => {
+                self.short.get_or_insert(*piece);
             }
             Effect::Delay(delay) => self.delay += *delay,
             Effect::Corrupt => self.corrupt.push((*piece, overlap)),
@@ -202,10 +217,16 @@ impl Faulty {
         let delivery = Delivery::start(on_completion)?;
         let struck = Arc::<Mutex<Struck>>::default();
         let (mailbox, waiting) = (delivery.mailbox(), Arc::clone(&struck));
+        let names = files.to_vec();
         let inner = open(Arc::new(move |mut completion| {
             let found = lock(&waiting).waiting.remove(&completion.token);
             if let Some((token, damage)) = found {
                 completion.token = token;
+                if let (Ok(()), Some(piece)) = (&completion.result, damage.short) {
+                    let got = piece.length / 2;
+                    let kind = ReadErrorKind::UnexpectedEnd { got };
+                    completion.result = Err(error(&names, &piece, kind));
+                }
                 if completion.result.is_ok() {
                     damage.corrupt.iter().for_each(invert);
                 }
@@ -228,23 +249,19 @@ impl Source for Faulty {
     fn submit(&self, mut request: Request) {
         let damage = self.faults.strike(&request);
         if let Some((piece, kind)) = damage.failure {
-            let path = self
-                .files
-                .get(piece.file as usize)
-                .map_or(Path::new("?"), PathBuf::as_path);
-            let Piece { offset, length, .. } = piece;
-            let result = Err(ReadError {
-                path: path.into(),
-                offset,
-                length,
-                kind,
-            });
             let completion = Completion {
                 token: request.token,
-                result,
+                result: Err(error(&self.files, &piece, kind)),
             };
             self.mailbox.post(Instant::now() + damage.delay, completion);
             return;
+        }
+        if let Some(short) = damage.short {
+            for piece in &mut request.pieces {
+                if (piece.file, piece.offset) == (short.file, short.offset) {
+                    piece.length /= 2;
+                }
+            }
         }
         let mut struck = lock(&self.struck);
         struck.accepted += 1;
@@ -261,6 +278,16 @@ impl Source for Faulty {
 
     fn name(&self) -> &'static str {
         "faulty"
+    }
+}
+
+fn error(files: &[PathBuf], piece: &Piece, kind: ReadErrorKind) -> ReadError {
+    let path = files.get(piece.file as usize);
+    ReadError {
+        path: path.map_or(Path::new("?"), PathBuf::as_path).into(),
+        offset: piece.offset,
+        length: piece.length,
+        kind,
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::Caching;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::aligned::{BOUNCE, STRICTEST};
-use crate::error::OpenError;
+use crate::error::{OpenError, ReadErrorKind};
 use crate::extent::Alignment;
+use crate::stamp::Stamp;
+use crate::{Caching, lock};
 
 /// The alignment for direct I/O where the kernel doesn't tell: no device in use asks for more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -52,7 +53,9 @@ impl Files {
 /// A file that is open for reading.
 pub(crate) struct SourceFile {
     path: Arc<Path>,
-    file: File,
+    /// Replaced where a device went away and came back; reads in flight keep the one they began with.
+    file: Mutex<Arc<File>>,
+    stamp: Stamp,
     direct: AtomicBool,
     alignment: Option<Alignment>,
 }
@@ -63,23 +66,20 @@ impl SourceFile {
         if std::fs::metadata(path)?.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
         }
-        let path = Arc::from(path);
-        if caching == Caching::Direct
-            && let Some((file, alignment)) = open_direct(&path)?
-        {
-            return Ok(Self {
-                path,
-                file,
-                direct: AtomicBool::new(true),
-                alignment,
-            });
-        }
-        let file = File::open(&path)?;
+        let direct = match caching {
+            Caching::Direct => open_direct(path)?,
+            Caching::Buffered => None,
+        };
+        let (file, direct, alignment) = match direct {
+            Some((file, alignment)) => (file, true, alignment),
+            None => (File::open(path)?, false, None),
+        };
         Ok(Self {
-            path,
-            file,
-            direct: AtomicBool::new(false),
-            alignment: None,
+            path: Arc::from(path),
+            stamp: Stamp::of(&file)?,
+            file: Mutex::new(Arc::new(file)),
+            direct: AtomicBool::new(direct),
+            alignment,
         })
     }
 
@@ -87,8 +87,36 @@ impl SourceFile {
         Arc::clone(&self.path)
     }
 
-    pub(crate) fn descriptor(&self) -> RawFd {
-        self.file.as_raw_fd()
+    /// The open file; whoever reads from it keeps this until the read is over.
+    pub(crate) fn opened(&self) -> Arc<File> {
+        Arc::clone(&lock(&self.file))
+    }
+
+    /// Why bytes that were just read from `opened` can't be trusted: someone has written to the file since the
+    /// source was opened.
+    pub(crate) fn distrust(&self, opened: &File) -> Option<ReadErrorKind> {
+        match Stamp::of(opened) {
+            Ok(stamp) if stamp == self.stamp => None,
+            Ok(stamp) => Some(ReadErrorKind::Changed {
+                change: self.stamp.difference(&stamp),
+            }),
+            Err(error) => Some(error.into()),
+        }
+    }
+
+    /// After an error: the device may have been taken away and have come back, which an open file never notices.
+    /// Nothing happens where the path now leads to something else.
+    pub(crate) fn reopen(&self) {
+        let again = if self.is_direct() {
+            open_direct(&self.path).map(|opened| opened.map(|(file, _)| file))
+        } else {
+            File::open(&self.path).map(Some)
+        };
+        if let Ok(Some(file)) = again
+            && Stamp::of(&file).is_ok_and(|stamp| stamp == self.stamp)
+        {
+            *lock(&self.file) = Arc::new(file);
+        }
     }
 
     pub(crate) fn is_direct(&self) -> bool {
@@ -105,14 +133,14 @@ impl SourceFile {
     pub(crate) fn give_up_direct(&self) {
         if self.direct.swap(false, Ordering::AcqRel) {
             log::debug!("{} can't be read past the page cache", self.path.display());
-            clear_direct(&self.file);
+            clear_direct(&self.opened());
         }
     }
 
     /// Drops a range that was read from the page cache, if it went through there.
     pub(crate) fn forget(&self, offset: u64, length: usize) {
         if !self.is_direct() {
-            drop_cached(&self.file, offset, length);
+            drop_cached(&self.opened(), offset, length);
         }
     }
 }
@@ -222,3 +250,32 @@ pub fn drop_cached(file: &File, offset: u64, length: usize) {
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 /// Nothing is to be dropped here.
 pub fn drop_cached(_file: &File, _offset: u64, _length: usize) {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What a device that went away leaves: a descriptor from which nothing can be read.
+    fn cut_off(file: &SourceFile) {
+        let nowhere = File::options().write(true).open("/dev/null").unwrap();
+        *lock(&file.file) = Arc::new(nowhere);
+    }
+
+    #[test]
+    fn a_file_that_comes_back_is_opened_again_and_another_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights");
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let file = SourceFile::open(&path, Caching::Direct).unwrap();
+        cut_off(&file);
+        file.reopen();
+        assert!(file.distrust(&file.opened()).is_none());
+
+        cut_off(&file);
+        std::fs::write(&path, [7; 5001]).unwrap();
+        file.reopen();
+        assert!(file.distrust(&file.opened()).is_some());
+    }
+}

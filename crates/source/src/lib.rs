@@ -37,6 +37,7 @@ mod pread;
 mod queue;
 mod read;
 mod request;
+mod stamp;
 pub mod throttle;
 mod urgency;
 #[cfg(target_os = "linux")]

@@ -1,7 +1,8 @@
 //! One system call's worth of a request, and what to do with its result.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use crate::aligned::AlignedBuffer;
@@ -73,6 +74,7 @@ fn reads(
     let block = alignment.map_or(1, |alignment| alignment.offset);
     split(shape, alignment).into_iter().map(move |extent| Read {
         file: Arc::clone(file),
+        opened: file.opened(),
         request: Arc::clone(request),
         destination: piece.destination,
         offset: piece.offset,
@@ -89,6 +91,8 @@ fn reads(
 /// A part of a piece that one system call reads, or several where one comes up short.
 pub(crate) struct Read {
     file: Arc<SourceFile>,
+    /// What the last call reads from.
+    opened: Arc<File>,
     request: Arc<InFlight>,
     /// Of the piece, as are `offset` and `length`.
     destination: Destination,
@@ -137,8 +141,9 @@ impl Read {
             Route::Bounce { .. } => bounce,
         };
         self.direct = self.file.is_direct();
+        self.opened = self.file.opened();
         Call {
-            descriptor: self.file.descriptor(),
+            descriptor: self.opened.as_raw_fd(),
             offset: self.extent.offset + start as u64,
             length: self.extent.length - start,
             memory: base.wrapping_add(start),
@@ -182,6 +187,9 @@ impl Read {
     fn received(&mut self, progress: usize, bounce: Option<&AlignedBuffer>) -> Next {
         self.file.forget(self.extent.offset, progress);
         if progress >= self.extent.wanted {
+            if let Some(kind) = self.file.distrust(&self.opened) {
+                return self.fail(kind);
+            }
             if let (Route::Bounce { skip, at }, Some(bounce)) = (self.extent.route, bounce) {
                 // SAFETY: `wanted` bytes were read into the buffer, and the last call is over.
                 let bytes = unsafe { bounce.bytes(self.extent.wanted) };
@@ -217,7 +225,10 @@ impl Read {
                 self.file.give_up_direct();
                 Next::Call
             }
-            _ => self.fail(error.into()),
+            _ => {
+                self.file.reopen();
+                self.fail(error.into())
+            }
         }
     }
 }

@@ -331,7 +331,8 @@ fn open_ring(files: &Files) -> Result<IoUring, String> {
         let direct = file.is_direct();
         let length = file.alignment().map_or(1, |alignment| alignment.offset);
         let mut buffer = AlignedBuffer::new(length).ok_or("no memory for a first read")?;
-        let (descriptor, memory) = (file.descriptor(), buffer.start());
+        let opened = file.opened();
+        let (descriptor, memory) = (opened.as_raw_fd(), buffer.start());
         match read_now(
             &mut ring,
             &Call {

@@ -105,7 +105,7 @@ fn a_read_past_the_end_says_how_much_there_was() {
 }
 
 #[test]
-fn a_file_that_shrank_gives_an_error_and_the_rest_is_read() {
+fn a_file_that_shrank_is_an_error_that_says_where() {
     let folder = tempfile::tempdir().unwrap();
     for kind in KINDS {
         let path = folder.path().join("weights");
@@ -126,10 +126,6 @@ fn a_file_that_shrank_gives_an_error_and_the_rest_is_read() {
             "{kind:?}"
         );
         assert!(error.to_string().contains("40960"), "{error}");
-        assert_eq!(
-            reader.read(40_960, 9040).unwrap(),
-            pattern(50_000)[40_960..]
-        );
     }
 }
 

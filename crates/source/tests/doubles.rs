@@ -6,7 +6,7 @@ mod common;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Memory, Reader, pattern};
+use common::{Memory, Reader, UNTOUCHED, pattern};
 use weightstream_source::fault::{Effect, Fault, Faults, Faulty};
 use weightstream_source::throttle::{Speed, Throttle};
 use weightstream_source::{ReadErrorKind, Request, open};
@@ -163,4 +163,23 @@ fn a_delayed_read_comes_after_a_later_one() {
     assert_eq!(reader.next().token, 1);
     drop(reader.source);
     assert_eq!(reader.completions.recv().unwrap().token, 0);
+}
+
+#[test]
+fn a_short_read_leaves_the_rest_as_it_was() {
+    let (_folder, path) = file();
+    let faults = Faults::default();
+    let reader = faulty(&path, &faults);
+    faults.add(Fault::nth(1, Effect::Short));
+    let mut memory = Memory::new(0, 1000, 0);
+    reader.source.submit(Request {
+        token: 1,
+        pieces: vec![memory.piece(0, 40)],
+    });
+    let error = reader.next().result.unwrap_err();
+    assert_eq!(error.kind, ReadErrorKind::UnexpectedEnd { got: 500 });
+    assert_eq!((error.offset, error.length), (40, 1000));
+    assert_eq!(&memory.taken()[..500], &pattern(540)[40..]);
+    assert!(memory.taken()[500..].iter().all(|&byte| byte == UNTOUCHED));
+    assert_eq!(reader.read(40, 1000).unwrap(), pattern(1040)[40..]);
 }

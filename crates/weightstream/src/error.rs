@@ -26,6 +26,14 @@ pub enum StreamError {
         /// Bytes that would work.
         least: u64,
     },
+    /// A checkpoint in a form that a device's stream can't read.
+    #[error(
+        "{path}: expected weights as they are, came coded ones, which can't be streamed to a GPU yet"
+    )]
+    Form {
+        /// The file.
+        path: String,
+    },
     /// The device refused.
     #[cfg(target_os = "linux")]
     #[error(transparent)]
@@ -64,6 +72,11 @@ pub enum StreamError {
         "this stream belongs to the parent process: load the model in the child, or start children with 'spawn'"
     )]
     Forked,
+    /// The thread that reads has ended by itself; the log says why.
+    #[error(
+        "streaming has ended: the kernel refused to move memory (see the log; is vm.max_map_count reached?)"
+    )]
+    Ended,
     /// The stream was closed.
     #[error("this stream is closed")]
     Closed,

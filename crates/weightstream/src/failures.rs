@@ -1,28 +1,54 @@
 //! Who must be told that a weight was missing.
 //!
 //! When a weight can't be read, the thread that waits for it is let go on with NaN in its place: it stands in the
-//! middle of an operator and can't be stopped. What it computes must therefore never be handed on: every thread
-//! that is inside a block then, or enters one before the NaN is taken away, gets the error when it leaves.
+//! middle of an operator and can't be stopped. What it computes must therefore never be handed on:
+//! - every thread that is inside a block then gets the error when it leaves, and nobody else enters one before;
+//! - a thread outside of all blocks gets it when it next checks or enters one, and the stream's user is told at once.
+//!
+//! The NaN is taken away (cured) once everybody inside a block has been told. Earlier it would be read again, in vain,
+//! by an operator that is still at it, and that could go on for ever.
 
 use crate::error::WeightError;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Threads remembered before those that have ended are looked for and forgotten.
+const MANY: usize = 256;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Failures so far, and how many of them have been cured.
-    failed: u64,
+    /// How many failures have been cured.
     cured: u64,
     last: Option<Arc<WeightError>>,
-    /// Nobody was inside a block when it happened.
-    stray: bool,
-    /// For each thread inside a block: how deep, and the failures that don't concern it.
+    /// Threads that went on with a substitute outside of all blocks and have not been told.
+    outside: HashSet<u32>,
+    /// Nobody was inside a block then: a library's worker among them can't have worked for one that will be told at the
+    /// end of its block.
+    alone: bool,
+    /// For each thread inside a block: how deep, and the failures that it knows of.
     inside: HashMap<u32, (u32, u64)>,
+    /// The cured failures that each thread knows of. Empty as long as there was none.
+    told: HashMap<u32, u64>,
 }
 
 #[derive(Debug, Default)]
 pub struct Failures {
+    /// How many there were.
+    failed: AtomicU64,
     state: Mutex<State>,
+}
+
+type Told = Result<(), Arc<WeightError>>;
+
+impl State {
+    fn error(&self) -> Told {
+        self.last.clone().map_or(Ok(()), Err)
+    }
+}
+
+fn is_alive(thread: u32) -> bool {
+    std::fs::exists(format!("/proc/self/task/{thread}")).unwrap_or(true)
 }
 
 impl Failures {
@@ -30,12 +56,37 @@ impl Failures {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A weight is about to be replaced by NaN.
-    pub fn report(&self, error: WeightError) {
+    fn count(&self) -> u64 {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// A weight is about to be replaced by NaN for the `waiting` threads. Whether one of them is in no block.
+    pub fn report(&self, error: WeightError, waiting: &[u32]) -> bool {
         let mut state = self.lock();
-        state.failed += 1;
-        state.stray |= state.inside.is_empty();
+        self.failed.fetch_add(1, Ordering::SeqCst);
         state.last = Some(Arc::new(error));
+        let outside: Vec<u32> = waiting
+            .iter()
+            .copied()
+            .filter(|thread| !state.inside.contains_key(thread))
+            .collect();
+        state.alone |= !outside.is_empty() && state.inside.is_empty();
+        state.outside.extend(&outside);
+        !outside.is_empty()
+    }
+
+    /// Failures so far, if there are any to be cured and nobody inside a block is to be told of them.
+    pub fn curable(&self) -> Option<u64> {
+        let failed = self.count();
+        if failed == 0 {
+            return None;
+        }
+        let mut state = self.lock();
+        state
+            .inside
+            .retain(|&thread, &mut (_, known)| known >= failed || is_alive(thread));
+        let all_know = state.inside.values().all(|&(_, known)| known >= failed);
+        (failed > state.cured && all_know).then_some(failed)
     }
 
     /// All substitutes up to failure `failed` are gone.
@@ -44,42 +95,215 @@ impl Failures {
         state.cured = state.cured.max(failed);
     }
 
-    /// Failures so far, if any of them has not been cured.
-    pub fn uncured(&self) -> Option<u64> {
-        let state = self.lock();
-        (state.failed > state.cured).then_some(state.failed)
-    }
-
-    /// A thread enters a block. An error where a weight was missing outside of all blocks since the last time.
-    pub fn enter(&self, thread: u32) -> Result<(), Arc<WeightError>> {
+    /// A thread enters a block. An error where a weight was missing outside of all blocks since the last time, or is
+    /// missing still.
+    pub fn enter(&self, thread: u32) -> Told {
         let mut state = self.lock();
-        if state.stray {
-            state.stray = false;
-            if let Some(error) = state.last.clone() {
-                return Err(error);
+        let failed = self.count();
+        let missed = state.outside.remove(&thread) | state.alone;
+        if missed || failed > state.cured {
+            state.alone = false;
+            if let Some((_, known)) = state.inside.get_mut(&thread) {
+                *known = failed;
             }
+            return state.error();
         }
-        let cured = state.cured;
-        state.inside.entry(thread).or_insert((0, cured)).0 += 1;
+        state.inside.entry(thread).or_insert((0, failed)).0 += 1;
         Ok(())
     }
 
-    /// A thread leaves a block. An error where a weight was missing meanwhile; told once per thread and failure.
-    pub fn leave(&self, thread: u32) -> Result<(), Arc<WeightError>> {
+    /// A thread leaves a block; whether that was the outermost. An error where a weight was missing meanwhile; told
+    /// once per thread and failure.
+    pub fn leave(&self, thread: u32) -> Result<bool, Arc<WeightError>> {
         let mut state = self.lock();
-        let failed = state.failed;
+        let failed = self.count();
         let Some((depth, known)) = state.inside.get_mut(&thread) else {
-            return Ok(());
+            return Ok(true);
         };
         let told = *known >= failed;
         *known = failed;
         *depth = depth.saturating_sub(1);
-        if *depth == 0 {
+        let outermost = *depth == 0;
+        if outermost {
             state.inside.remove(&thread);
         }
-        match state.last.clone() {
-            Some(error) if !told => Err(error),
-            _ => Ok(()),
+        if !told {
+            state.error()?;
         }
+        Ok(outermost)
+    }
+
+    /// What [`since`](Self::since) takes for whatever is done from now on.
+    pub fn mark(&self) -> u64 {
+        self.lock().cured
+    }
+
+    /// An error where a weight was missing since `mark`.
+    pub fn since(&self, mark: u64) -> Told {
+        if self.count() <= mark {
+            return Ok(());
+        }
+        self.lock().error()
+    }
+
+    /// An error where a weight was missing that the thread has not been told of. Nothing inside a block: the end of
+    /// that tells. A thread that was never seen before may hear of something that happened before it began.
+    pub fn news(&self, thread: u32) -> Told {
+        let state = self.lock();
+        let known = state.told.get(&thread).copied().unwrap_or(0);
+        if self.count() <= known || state.inside.contains_key(&thread) {
+            return Ok(());
+        }
+        state.error()
+    }
+
+    /// An error where a weight was missing outside of all blocks, for the calling thread; where that is the `only` one
+    /// but for libraries' workers, also for one of these.
+    pub fn outside(&self, thread: u32, only: bool) -> Told {
+        let mut state = self.lock();
+        let worker = state.alone && only;
+        if !worker && !state.outside.contains(&thread) {
+            return Ok(());
+        }
+        state.alone = false;
+        state.error()
+    }
+
+    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
+    pub fn told(&self, thread: u32) {
+        let mut state = self.lock();
+        let cured = state.cured;
+        state.outside.remove(&thread);
+        state.alone &= !state.outside.is_empty();
+        if state.told.len() >= MANY && !state.told.contains_key(&thread) {
+            state.told.retain(|&thread, _| is_alive(thread));
+            state.outside.retain(|&thread| is_alive(thread));
+        }
+        state.told.insert(thread, cured);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::path::Path;
+    use weightstream_source::{ReadError, ReadErrorKind};
+
+    const OTHER: u32 = 2;
+    const WORKER: u32 = 3;
+
+    fn me() -> u32 {
+        std::process::id()
+    }
+
+    fn error() -> WeightError {
+        WeightError {
+            tensor: "a".into(),
+            cause: ReadError {
+                path: Path::new("file").into(),
+                offset: 0,
+                length: 1,
+                kind: ReadErrorKind::Abandoned,
+            },
+        }
+    }
+
+    fn cure(failures: &Failures) {
+        let failed = failures.curable().unwrap();
+        failures.cure(failed);
+    }
+
+    #[test]
+    fn inside_a_block_everybody_is_told_once() {
+        let failures = Failures::default();
+        for thread in [me(), OTHER, me()] {
+            failures.enter(thread).unwrap();
+        }
+        assert!(!failures.report(error(), &[me()]));
+        assert!(failures.leave(me()).is_err());
+        assert!(failures.leave(me()).unwrap());
+        assert!(failures.leave(OTHER).is_err());
+        cure(&failures);
+        failures.enter(OTHER).unwrap();
+        assert!(failures.leave(OTHER).unwrap());
+    }
+
+    #[test]
+    fn nobody_enters_and_nothing_is_cured_before_those_inside_are_told() {
+        let failures = Failures::default();
+        // A thread that lives, so that it counts.
+        failures.enter(me()).unwrap();
+        failures.report(error(), &[me()]);
+        for _ in 0..2 {
+            assert_eq!(failures.curable(), None);
+            assert!(failures.enter(OTHER).is_err());
+        }
+        assert!(failures.leave(me()).is_err());
+        cure(&failures);
+        failures.enter(OTHER).unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_ended_inside_a_block_is_not_waited_for() {
+        let failures = Failures::default();
+        failures.enter(u32::MAX).unwrap();
+        failures.report(error(), &[u32::MAX]);
+        cure(&failures);
+    }
+
+    #[test]
+    fn outside_of_all_blocks_it_is_told_by_whatever_comes_first() {
+        type Tell = fn(&Failures) -> bool;
+        let ways: [Tell; 4] = [
+            |failures| failures.enter(me()).is_err(),
+            |failures| failures.news(me()).is_err(),
+            |failures| failures.since(0).is_err(),
+            |failures| failures.outside(me(), false).is_err(),
+        ];
+        for tell in ways {
+            let failures = Failures::default();
+            assert_eq!(failures.mark(), 0);
+            assert!(failures.report(error(), &[me()]));
+            assert!(tell(&failures));
+            cure(&failures);
+            failures.told(me());
+            failures.outside(me(), true).unwrap();
+            failures.news(me()).unwrap();
+            failures.enter(me()).unwrap();
+            failures.leave(me()).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_not_cured_is_told_again() {
+        let failures = Failures::default();
+        failures.report(error(), &[OTHER]);
+        for _ in 0..2 {
+            assert!(failures.news(OTHER).is_err());
+            failures.told(OTHER);
+        }
+        // Cured while the thread is at it again.
+        cure(&failures);
+        assert!(failures.news(OTHER).is_err());
+        failures.told(OTHER);
+        failures.news(OTHER).unwrap();
+    }
+
+    #[test]
+    fn a_worker_belongs_to_a_block_or_else_to_the_only_user() {
+        let failures = Failures::default();
+        failures.enter(me()).unwrap();
+        assert!(failures.report(error(), &[WORKER]));
+        failures.outside(me(), true).unwrap();
+        assert!(failures.leave(me()).is_err());
+        cure(&failures);
+        failures.enter(me()).unwrap();
+        failures.leave(me()).unwrap();
+
+        failures.report(error(), &[WORKER]);
+        failures.outside(me(), false).unwrap();
+        assert!(failures.outside(me(), true).is_err());
     }
 }

@@ -32,7 +32,8 @@ mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
-pub use loader::read;
+pub use loader::{Reader, read};
+pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};

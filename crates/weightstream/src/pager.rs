@@ -10,6 +10,7 @@ use crate::recorder::{Record, RecordKind, Recorder};
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,8 +57,15 @@ pub struct Shared {
     pub completions: SegQueue<Completion>,
     pub commands: SegQueue<Command>,
     pub failures: Failures,
+    pub alarm: Option<Alarm>,
+    /// The pager has ended: nobody answers any more.
+    pub ended: AtomicBool,
     pub stats: Mutex<Stats>,
 }
+
+/// Called by the pager before a thread that is in no block goes on with a substitute for a weight. It must wait for
+/// nothing: that thread may hold any lock.
+pub type Alarm = Box<dyn Fn() + Send + Sync>;
 
 impl Shared {
     pub fn stats(&self) -> Stats {
@@ -91,6 +99,7 @@ struct Unserved(Arc<Shared>);
 
 impl Drop for Unserved {
     fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
         self.0.space.close();
     }
 }
@@ -101,6 +110,12 @@ struct Reading {
     bytes: u64,
     since: u64,
     attempts: usize,
+}
+
+/// A chunk that threads wait for.
+struct Awaited {
+    since: u64,
+    threads: Vec<u32>,
 }
 
 /// A caller inside a pass.
@@ -122,8 +137,11 @@ pub struct Pager {
     pauses: Vec<(Instant, u32)>,
     /// Chunks whose bytes are a substitute.
     substituted: Vec<u32>,
-    /// Chunks that threads wait for, and since when.
-    awaited: HashMap<u32, u64>,
+    /// Chunks that could not be read. Until the failure is cured, whoever needs them again is lost already and gets a
+    /// substitute at once: an operator that walks a weight several times would else wait for every retry each time.
+    unreadable: HashMap<u32, ReadError>,
+    /// Chunks that threads wait for.
+    awaited: HashMap<u32, Awaited>,
     stalled_since: u64,
     reading_since: u64,
     busy_since: Option<u64>,
@@ -145,6 +163,7 @@ impl Pager {
             reading: HashMap::new(),
             pauses: Vec::new(),
             substituted: Vec::new(),
+            unreadable: HashMap::new(),
             awaited: HashMap::new(),
             stalled_since: 0,
             reading_since: 0,
@@ -252,7 +271,8 @@ impl Pager {
             error.kind,
             ReadErrorKind::UnknownFile { .. } | ReadErrorKind::Abandoned
         );
-        if let (false, Some(&pause)) = (hopeless, PAUSES.get(reading.attempts)) {
+        let lost = hopeless || !self.unreadable.is_empty();
+        if let (false, Some(&pause)) = (lost, PAUSES.get(reading.attempts)) {
             self.stats.retries += 1;
             if self.stats.retries == 1 {
                 log::warn!("{error}; trying again");
@@ -267,29 +287,28 @@ impl Pager {
             );
             return;
         }
-        self.stats.errors += 1;
         let Some(slot) = self.engine.failed(chunk) else {
+            self.stats.errors += 1;
             return;
         };
-        let tensor = match self
-            .shared
-            .layout
-            .parameters_in(chunk)
-            .map(|placed| &placed.parameter.name)
-            .collect::<Vec<_>>()[..]
-        {
-            [] => String::new(),
-            [only] => only.clone(),
-            [first, ref others @ ..] => {
-                format!("{first} (and {} more in the same chunk)", others.len())
-            }
-        };
+        let first = self.unreadable.is_empty();
+        let known = self.unreadable.insert(chunk, error.clone()).is_some();
         let error = WeightError {
-            tensor,
+            tensor: self.tensor_in(chunk),
             cause: error,
         };
-        log::error!("{error}");
-        self.shared.failures.report(error);
+        self.stats.errors += u64::from(!known);
+        if first {
+            log::error!("{error}");
+        }
+        let waiting = self.awaited.get(&chunk).map(|awaited| &awaited.threads[..]);
+        let outside = self
+            .shared
+            .failures
+            .report(error, waiting.unwrap_or_default());
+        if let (true, Some(alarm)) = (outside, &self.shared.alarm) {
+            alarm();
+        }
         // SAFETY: the slot belongs to this chunk, which is absent: nobody sees the slot, and its read has ended.
         unsafe {
             self.shared
@@ -303,9 +322,23 @@ impl Pager {
         self.served(chunk, now);
     }
 
+    /// The tensor whose bytes lie in the chunk, or the first of them.
+    fn tensor_in(&self, chunk: u32) -> String {
+        let mut names = self
+            .shared
+            .layout
+            .parameters_in(chunk)
+            .map(|placed| &placed.parameter.name);
+        let first = names.next().cloned().unwrap_or_default();
+        match names.count() {
+            0 => first,
+            others => format!("{first} (and {others} more in the same chunk)"),
+        }
+    }
+
     /// Whoever waited for the chunk goes on.
     fn served(&mut self, chunk: u32, now: u64) {
-        if let Some(since) = self.awaited.remove(&chunk) {
+        if let Some(Awaited { since, .. }) = self.awaited.remove(&chunk) {
             self.recorder.add(|| Record {
                 kind: RecordKind::Stall,
                 start_ns: since,
@@ -340,7 +373,11 @@ impl Pager {
                     if self.awaited.is_empty() {
                         self.stalled_since = now;
                     }
-                    self.awaited.entry(chunk).or_insert(now);
+                    let awaited = self.awaited.entry(chunk).or_insert_with(|| Awaited {
+                        since: now,
+                        threads: Vec::new(),
+                    });
+                    awaited.threads.push(thread);
                 }
                 self.engine
                     .missing(thread, chunk, self.shared.layout.unit_at(offset));
@@ -407,6 +444,7 @@ impl Pager {
             Command::Settle(done) => self.settling.push(done),
             Command::Record(on, taken) => drop(taken.send(self.recorder.switch(on))),
             Command::Cure(failed, done) => {
+                self.unreadable.clear();
                 for chunk in std::mem::take(&mut self.substituted) {
                     self.engine.forget(chunk, actions);
                 }
@@ -424,7 +462,16 @@ impl Pager {
     fn act(&mut self, action: Action, now: u64) -> Result<(), MemoryError> {
         match action {
             Action::Read { chunk, slot } => {
-                let bytes = self.submit(chunk, slot);
+                let bytes = match self.unreadable.get(&chunk) {
+                    Some(error) => {
+                        self.shared.complete(Completion {
+                            token: to_token(chunk, slot),
+                            result: Err(error.clone()),
+                        });
+                        0
+                    }
+                    None => self.submit(chunk, slot),
+                };
                 if self.reading.is_empty() {
                     self.reading_since = now;
                 }

@@ -1,10 +1,10 @@
 //! One model's weights, streaming.
 
 use crate::budget;
-use crate::error::StreamError;
+use crate::error::{StreamError, WeightError};
 use crate::failures::Failures;
 use crate::loader::{Loader, Needs};
-use crate::pager::{Command, Pager, Shared};
+use crate::pager::{Alarm, Command, Pager, Shared};
 use crate::recorder::Record;
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
@@ -33,6 +33,9 @@ pub struct Options {
     pub backend: Option<Backend>,
     /// Where bytes come from; None reads the files directly.
     pub source: Option<OpenSource>,
+    /// Called where a weight that is used outside of all blocks can't be read, before whoever uses it goes on; see
+    /// [`Stream::check_outside`]. It must wait for nothing, and call nothing of the stream.
+    pub alarm: Option<Alarm>,
 }
 
 impl Options {
@@ -43,6 +46,7 @@ impl Options {
             chunk_bytes: None,
             backend: None,
             source: None,
+            alarm: None,
         }
     }
 }
@@ -128,6 +132,8 @@ impl Stream {
             completions: SegQueue::new(),
             commands: SegQueue::new(),
             failures: Failures::default(),
+            alarm: options.alarm,
+            ended: AtomicBool::new(false),
             stats: Mutex::new(stats),
         });
         let loader = {
@@ -215,13 +221,12 @@ impl Stream {
     /// learns nothing, and a weight that can't be read is still told by [`leave`](Self::leave).
     ///
     /// # Errors
-    /// The stream is closed, or a weight could not be read outside of all blocks since the last call.
+    /// The stream is closed; or a weight could not be read, outside of all blocks since the last call, or for another
+    /// thread that has not left its block yet. Nothing was entered then.
     pub fn enter(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
         self.usable()?;
         ensure_fault_handler();
-        if let Some(failed) = self.shared.failures.uncured() {
-            self.ask(|done| Command::Cure(failed, done))?;
-        }
+        self.cure()?;
         self.shared.failures.enter(current_thread())?;
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::enter(block).number());
@@ -229,17 +234,72 @@ impl Stream {
         Ok(())
     }
 
-    /// The calling thread has left the block.
+    /// The calling thread has left the block; whether it is in no other one now.
     ///
     /// # Errors
     /// A weight could not be read while the thread was inside: what it computed is not to be used.
-    pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<(), StreamError> {
+    pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<bool, StreamError> {
         self.usable()?;
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::leave(block).number());
         }
-        self.shared.failures.leave(current_thread())?;
-        Ok(())
+        Ok(self.shared.failures.leave(current_thread())?)
+    }
+
+    /// Where blocks can't be seen: a number that [`check_since`](Self::check_since) takes at the end of what is done
+    /// with the weights from now on.
+    ///
+    /// # Errors
+    /// The stream is closed.
+    pub fn mark(&self) -> Result<u64, StreamError> {
+        self.usable()?;
+        ensure_fault_handler();
+        self.cure()?;
+        Ok(self.shared.failures.mark())
+    }
+
+    /// # Errors
+    /// A weight could not be read since [`mark`](Self::mark) gave this number: what was computed is not to be used.
+    pub fn check_since(&self, mark: u64) -> Result<(), StreamError> {
+        self.usable()?;
+        self.told(self.shared.failures.since(mark))
+    }
+
+    /// For work whose beginning could not be seen either.
+    ///
+    /// # Errors
+    /// A weight could not be read that the calling thread has not been told of: what it computed is not to be used.
+    pub fn check(&self) -> Result<(), StreamError> {
+        self.usable()?;
+        self.told(self.shared.failures.news(current_thread()))
+    }
+
+    /// After [`Options::alarm`], in a thread that it may have been for; whether that is the `only` one in this process
+    /// but for libraries' workers.
+    ///
+    /// # Errors
+    /// A weight could not be read that the calling thread used outside of all blocks, or a worker that must have
+    /// worked for it.
+    pub fn check_outside(&self, only: bool) -> Result<(), StreamError> {
+        self.usable()?;
+        self.told(self.shared.failures.outside(current_thread(), only))
+    }
+
+    /// An error that is told outside of all blocks is over with that.
+    fn told(&self, found: Result<(), Arc<WeightError>>) -> Result<(), StreamError> {
+        if found.is_err() {
+            self.cure()?;
+            self.shared.failures.told(current_thread());
+        }
+        Ok(found?)
+    }
+
+    /// Has substitutes for weights that could not be read taken away, once that is possible.
+    fn cure(&self) -> Result<(), StreamError> {
+        match self.shared.failures.curable() {
+            Some(failed) => self.ask(|done| Command::Cure(failed, done)),
+            None => Ok(()),
+        }
     }
 
     /// Brings the given (address, length in bytes) ranges in now, with many reads at once, and returns when they can
@@ -337,8 +397,8 @@ impl Stream {
             match answer.recv_timeout(Duration::from_millis(100)) {
                 Ok(answer) => return Ok(answer),
                 // A question that came after the pager's last look is never answered.
-                Err(RecvTimeoutError::Timeout) if !self.is_closed() => {}
-                Err(_) => return Err(StreamError::Closed),
+                Err(RecvTimeoutError::Timeout) if self.usable().is_ok() => {}
+                Err(_) => return Err(self.usable().err().unwrap_or(StreamError::Closed)),
             }
         }
     }
@@ -349,6 +409,9 @@ impl Stream {
         }
         if std::process::id() != self.owner {
             return Err(StreamError::Forked);
+        }
+        if self.shared.ended.load(Ordering::SeqCst) {
+            return Err(StreamError::Ended);
         }
         Ok(())
     }

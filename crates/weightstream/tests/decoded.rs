@@ -144,6 +144,7 @@ impl Model {
             source: Some(Box::new(move |files, listener| {
                 Faulty::open(files, faults, listener, |listener| open(files, listener))
             })),
+            alarm: None,
         };
         Stream::over(vec![self.content.clone()], parameters.collect(), options)
     }

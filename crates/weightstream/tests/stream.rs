@@ -115,6 +115,7 @@ fn budget() -> Options {
         chunk_bytes: Some(256 << 10),
         backend: None,
         source: None,
+        alarm: None,
     }
 }
 
@@ -135,7 +136,8 @@ fn pass(stream: &Stream, model: &Model) -> Result<(), StreamError> {
             "parameter {index} has other bytes, and no error was raised"
         );
     }
-    stream.leave(0)
+    stream.leave(0)?;
+    Ok(())
 }
 
 fn failure() -> Effect {

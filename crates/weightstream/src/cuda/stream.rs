@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use weightstream_checkpoint::{BlockLayout, Parameter};
+use weightstream_checkpoint::{BlockLayout, Content, Parameter};
 use weightstream_engine::tiers::{Blocks, Depths, Tiers};
 use weightstream_memory::cuda::{
     CopyQueue, CudaError, DevicePool, Driver, PinnedPool, Reservation, StreamHandle,
@@ -94,11 +94,33 @@ impl DeviceStream {
         blocks: &[Vec<usize>],
         options: DeviceOptions,
     ) -> Result<Self, StreamError> {
+        let contents = files.iter().map(plain_content);
+        Self::over(
+            &contents.collect::<Result<Vec<_>, _>>()?,
+            parameters,
+            blocks,
+            options,
+        )
+    }
+
+    /// As [`open`](Self::open), over `contents`, of which each must be a file as it is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and for contents in another form.
+    pub fn over(
+        contents: &[Content],
+        parameters: Vec<Parameter>,
+        blocks: &[Vec<usize>],
+        options: DeviceOptions,
+    ) -> Result<Self, StreamError> {
         let opened = Instant::now();
-        let lengths = files
-            .iter()
-            .map(|path| plain_content(path).map(|content| content.length()))
-            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(coded) = contents.iter().find(|content| !content.is_plain()) {
+            return Err(StreamError::Form {
+                path: coded.path().display().to_string(),
+            });
+        }
+        let files: Vec<PathBuf> = contents.iter().map(Content::path).collect();
+        let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
         let driver = options.driver;
         let granularity = driver.granularity() as u64;
         let mut chunk_bytes = options.chunk_bytes.unwrap_or_else(|| {
@@ -170,8 +192,8 @@ impl DeviceStream {
                 }
             });
             match options.source {
-                Some(open) => open(files, on_completion)?,
-                None => weightstream_source::open(files, on_completion)?,
+                Some(open) => open(&files, on_completion)?,
+                None => weightstream_source::open(&files, on_completion)?,
             }
         };
         let name = source.name();
@@ -374,8 +396,8 @@ impl DeviceStream {
         Ok(())
     }
 
-    /// These parameters stay on the device from now on, and may be used outside of blocks once this has returned
-    /// and `stream` has come to what is launched next.
+    /// These parameters stay on the device from now on, and may be used outside of blocks, in any stream, once this
+    /// has returned.
     ///
     /// # Errors
     /// They don't fit beside the largest block.
@@ -392,6 +414,11 @@ impl DeviceStream {
                 })?;
         }
         let ticket = self.hold(parameters, stream)?;
+        let mut core = self.shared.lock();
+        while chunks.iter().any(|&chunk| core.tiers.is_copying(chunk)) && core.broken.is_none() {
+            core = self.shared.wait(core);
+        }
+        drop(core);
         self.leave(ticket, stream)
     }
 

@@ -1,0 +1,102 @@
+"""Hooks that bring a block's weights to the device before its work is launched.
+
+Unlike those of models on the CPU they run, uncompiled, also where a compiler traces: the graph is broken
+there, and each block is compiled by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from weightstream.cuda.watch import Watch
+from weightstream.cuda.weights import DeviceWeights
+from weightstream.protection import refuse_pickle
+from weightstream.streamed import Streamed
+
+
+def install_hooks(
+    module: nn.Module, blocks: Sequence[nn.Module], weights: DeviceWeights, streamed: Streamed
+) -> list[RemovableHandle]:
+    """Report the passes of `module` (block 0) and its `blocks` (1, 2, ... in order) to `weights`."""
+    handles = []
+    first = _FirstPass(weights)
+    for number, block in enumerate([module, *blocks]):
+        for_pass = first if number == 0 else None
+        enter = Enter(weights, streamed, number, for_pass)
+        leave = Leave(weights, streamed, number, for_pass)
+        handles.append(block.register_forward_pre_hook(enter, prepend=True))
+        handles.append(block.register_forward_hook(leave, always_call=True))
+    return handles
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _uncompiled(method: _Method) -> _Method:
+    return cast(_Method, torch._dynamo.disable(method))  # type: ignore[no-untyped-call]
+
+
+class _FirstPass:
+    """Watches the first pass, or several where they begin together."""
+
+    def __init__(self, weights: DeviceWeights) -> None:
+        self._weights = weights
+        self._over = False
+        self._threads = threading.local()
+
+    def begin(self) -> None:
+        if not self._over and not hasattr(self._threads, "watch"):
+            self._threads.watch = Watch(self._weights)
+            self._threads.watch.__enter__()
+
+    def end(self) -> None:
+        if hasattr(self._threads, "watch"):
+            self._threads.watch.__exit__(None, None, None)
+            del self._threads.watch
+            self._over = True
+
+
+class _Hook:
+    def __init__(
+        self, weights: DeviceWeights, streamed: Streamed, block: int, first: _FirstPass | None
+    ) -> None:
+        self.weights = weights
+        self.streamed = streamed
+        self.block = block
+        self.first = first
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
+        return self  # a copy of the module shares the stream
+
+    __reduce_ex__ = staticmethod(refuse_pickle)
+
+
+class Enter(_Hook):
+    """Before a block's forward."""
+
+    @_uncompiled
+    def __call__(self, module: nn.Module, args: Any) -> None:
+        """Raise ReadError where a weight of the block can't be loaded, BudgetError where it doesn't fit."""
+        self.weights.begin(self.block)
+        if self.first is not None:
+            self.first.begin()
+        if self.streamed.progress is not None:
+            self.streamed.advance()
+
+
+class Leave(_Hook):
+    """After a block's forward, also one that raised."""
+
+    @_uncompiled
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Let the block's weights go when the device is done with them."""
+        if self.first is not None:
+            self.first.end()
+            self.streamed.finish_progress()
+        self.weights.end(self.block)
