@@ -48,15 +48,17 @@ fn largest_request(path: &Path, sign: impl Fn(&mut Vec<u8>)) -> usize {
     let valid = fs::read(path).unwrap();
     assert!(Checkpoint::open(path).is_ok());
     LARGEST.store(0, Ordering::Relaxed);
-    for width in [2, 4, 8] {
+    for (width, value) in [
+        (4, 0x7FFF_FFFF_u64),
+        (8, 1 << 29),
+        (8, 0x00FF_FFFF_FFFF_FFFF),
+    ] {
         for place in 0..valid.len() - width {
-            for value in [0x00FF_FFFF_FFFF_FFFF_u64, 0x0000_0000_7FFF_FFFF, 1 << 29] {
-                let mut bytes = valid.clone();
-                bytes[place..place + width].copy_from_slice(&value.to_le_bytes()[..width]);
-                sign(&mut bytes);
-                fs::write(path, bytes).unwrap();
-                let _ = Checkpoint::open(path);
-            }
+            let mut bytes = valid.clone();
+            bytes[place..place + width].copy_from_slice(&value.to_le_bytes()[..width]);
+            sign(&mut bytes);
+            fs::write(path, bytes).unwrap();
+            let _ = Checkpoint::open(path);
         }
     }
     LARGEST.load(Ordering::Relaxed)
@@ -76,12 +78,10 @@ fn requests_are_in_proportion_to_the_file() {
     fs::write(&path, &file).unwrap();
     assert!(largest_request(&path, |_| ()) < LIMIT, "safetensors");
 
-    for name in ["state.pt", "linear.pt2"] {
-        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        let path = folder.path().join(name);
-        fs::copy(Path::new(fixture).join(name), &path).unwrap();
-        assert!(largest_request(&path, |_| ()) < LIMIT, "{name}");
-    }
+    let path = folder.path().join("state.pt");
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state.pt");
+    fs::copy(fixture, &path).unwrap();
+    assert!(largest_request(&path, |_| ()) < LIMIT, "torch");
 
     let empty = Manifest {
         files: Vec::new(),
