@@ -10,6 +10,7 @@ mod error;
 mod size;
 mod sweep;
 mod table;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::Write;
