@@ -12,6 +12,7 @@ from weightstream import errors, guard
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.empty import empty
 from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+from weightstream.order import Order, order
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
@@ -27,6 +28,7 @@ __all__ = [
     "BudgetError",
     "CheckpointError",
     "ClosedError",
+    "Order",
     "ReadError",
     "Residency",
     "Stats",
@@ -36,6 +38,7 @@ __all__ = [
     "empty",
     "errors",
     "load",
+    "order",
     "residency",
     "resize",
     "stats",

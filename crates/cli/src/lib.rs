@@ -8,7 +8,6 @@ mod commands;
 mod context;
 mod error;
 mod size;
-mod sweep;
 mod table;
 mod usage;
 

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use weightstream::{Checkpoint, Forecast, Form, Pace, StreamError, forecast};
+use weightstream_source::sweep::{Range, sweep};
 
 use crate::CliError;
 use crate::context::{Context, Outcome};
 use crate::size;
-use crate::sweep::{Range, sweep};
 use crate::usage::Usage;
 
 /// Say what a model will read and how long a pass will take with so much memory.
