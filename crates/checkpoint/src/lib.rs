@@ -14,6 +14,7 @@ mod index;
 mod layout;
 pub mod packed;
 mod safetensors;
+mod torch;
 
 pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
