@@ -76,8 +76,8 @@ def order(model: nn.Module, checkpoint: str | os.PathLike[str], path: str | os.P
         checkpoint: whose tensors are named.
         path: the JSON file that `weightstream pack --order` takes.
 
-    Without `with`, call its start() and stop(). Tensors that no call of a module tells of are not in the file;
-    the packer puts them last.
+    Without `with`, call its start() and stop(). Tensors that no call of a module tells of are left out; the
+    packer puts them last.
     """
     return Order(model, checkpoint, path)
 
