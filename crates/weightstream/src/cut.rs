@@ -28,11 +28,11 @@ impl Cut {
         let chunk_bytes = chunk_bytes.unwrap_or_else(|| budget::chunk_bytes(memory, &parameters));
         let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
         let layout = Layout::new(&lengths, parameters, chunk_size)?;
-        let needs = Needs::of(contents, &layout);
-        let slots = budget::slots(memory, chunk_bytes, needs.memory())?;
         let used: Vec<u32> = (0..layout.chunks())
             .filter(|&chunk| layout.is_used(chunk))
             .collect();
+        let needs = Needs::of(contents, used.iter().map(|&chunk| layout.pieces(chunk)));
+        let slots = budget::slots(memory, chunk_bytes, needs.memory())?;
         let sliced = |most: u64| -> Vec<u32> {
             used.iter()
                 .copied()
