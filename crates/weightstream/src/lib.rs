@@ -29,6 +29,7 @@ mod failures;
 mod forecast;
 mod loader;
 mod pager;
+mod patience;
 mod recorder;
 mod stats;
 mod stream;
