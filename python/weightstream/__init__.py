@@ -20,6 +20,7 @@ from weightstream.errors import (
     WeightstreamError,
 )
 from weightstream.program import Program
+from weightstream.order import Order, order
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
@@ -37,6 +38,7 @@ __all__ = [
     "ClosedError",
     "Program",
     "ProgramError",
+    "Order",
     "ReadError",
     "Residency",
     "Stats",
@@ -46,6 +48,7 @@ __all__ = [
     "empty",
     "errors",
     "load",
+    "order",
     "residency",
     "resize",
     "stats",

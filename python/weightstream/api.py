@@ -184,6 +184,7 @@ def _start(
     refuse_meta(module)
     protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
+    streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
     streamed.handles = install_hooks(module, streamed)
     attach(module, streamed)
     return module

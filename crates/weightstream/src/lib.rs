@@ -23,8 +23,10 @@
 mod budget;
 #[cfg(target_os = "linux")]
 pub mod cuda;
+mod cut;
 mod error;
 mod failures;
+mod forecast;
 mod loader;
 mod pager;
 mod patience;
@@ -33,6 +35,7 @@ mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use forecast::{Forecast, Pace, Use, forecast};
 pub use loader::{Reader, read};
 pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};

@@ -11,7 +11,8 @@ mod workers;
 
 use crate::error::StreamError;
 use crate::stream::OpenSource;
-use plan::{Contents, Plan};
+pub use plan::Contents;
+use plan::Plan;
 pub use read::{Reader, read};
 use std::path::PathBuf;
 use std::sync::Arc;
