@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from weightstream import errors, guard
 from weightstream.api import close, load, resize, stats, stream
+from weightstream.budget import Budget, Governor, govern
 from weightstream.empty import empty
 from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
 from weightstream.report import Stats
@@ -24,9 +25,11 @@ except PackageNotFoundError:  # run from the source tree
 guard.listen()
 
 __all__ = [
+    "Budget",
     "BudgetError",
     "CheckpointError",
     "ClosedError",
+    "Governor",
     "ReadError",
     "Residency",
     "Stats",
@@ -35,6 +38,7 @@ __all__ = [
     "close",
     "empty",
     "errors",
+    "govern",
     "load",
     "residency",
     "resize",

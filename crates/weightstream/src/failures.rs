@@ -147,6 +147,11 @@ impl Failures {
         Ok(outermost)
     }
 
+    /// Whether a thread is inside a block.
+    pub fn anybody_inside(&self) -> bool {
+        !self.lock().inside.is_empty()
+    }
+
     /// What [`since`](Self::since) takes for whatever is done from now on.
     pub fn mark(&self) -> u64 {
         self.lock().cured

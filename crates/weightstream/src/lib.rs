@@ -25,21 +25,26 @@ mod budget;
 pub mod cuda;
 mod error;
 mod failures;
+mod govern;
 mod loader;
 mod pager;
 mod recorder;
+mod shared_budget;
 mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use govern::Governed;
 pub use loader::read;
 pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
+pub use shared_budget::Budget;
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
     Part, StoredFile, Tensor,
 };
+pub use weightstream_governor as governor;
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;
