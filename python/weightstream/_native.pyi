@@ -144,6 +144,9 @@ class Stream:
     @property
     def closed(self) -> bool: ...
 
+def run_command(arguments: Sequence[str], executable: str) -> int:
+    """Run the command `weightstream`; the first argument is its own name. Returns its exit code."""
+
 class Device:
     """A GPU, or a simulated one."""
 

@@ -68,6 +68,7 @@ fn example() -> (Manifest, Vec<u8>, Vec<u8>) {
         chunks: vec![chunk(1, 0), chunk(2, CHUNK)],
         frames,
         metadata: [("format".to_owned(), "pt".to_owned())].into(),
+        origin: Some([7; 32]),
     };
     (manifest, stored, weights)
 }
@@ -328,7 +329,7 @@ fn what_is_new_is_refused_or_ignored() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     /// Whatever a manifest says, reading it ends without a panic; and where it is taken, all that it says holds.
     #[test]

@@ -78,6 +78,31 @@ fn recurrent() {
     run("recurrent");
 }
 
+/// `WRITE=1 cargo test -p weightstream-graph --test operators documentation` writes the list anew.
+#[test]
+fn the_documentation_lists_what_is_in_the_table() {
+    let mut text = String::from(
+        "# Operators of the executor\n\n\
+        What `weightstream run` computes, by the names that an exported program has. In-place forms (`aten.add_.Tensor`) \
+        of all of them are known too. Each is tested against PyTorch's results in float32, bfloat16 and float16, and \
+        where PyTorch has them with integers and booleans; sums are accumulated in float32 and rounded once. A program \
+        with an operator that isn't here is refused when it is opened; how to add one is written in \
+        `crates/graph/src/lib.rs`. What is random (`rand`, `bernoulli`, dropout in training) is not computed: export \
+        the model after `model.eval()`.\n",
+    );
+    for (title, names) in ops::families() {
+        text += &format!("\n## {title}\n\n");
+        for name in names {
+            text += &format!("- `{name}`\n");
+        }
+    }
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/operators.md");
+    if std::env::var_os("WRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
+}
+
 /// Runs all cases of a family, and fails with a line for each that went wrong.
 fn run(family: &str) {
     let folder = std::env::var_os("WEIGHTSTREAM_OPERATOR_CASES").map_or_else(

@@ -4,6 +4,7 @@
 mod alarm;
 mod budget;
 mod checkpoint;
+mod command;
 #[cfg(target_os = "linux")]
 mod device;
 mod errors;
@@ -27,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<faults::Faults>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
+    module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
     #[cfg(target_os = "linux")]
     {
         module.add_class::<device::Device>()?;

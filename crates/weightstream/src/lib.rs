@@ -35,7 +35,7 @@ mod stream;
 
 pub use error::{StreamError, WeightError};
 pub use govern::Governed;
-pub use loader::read;
+pub use loader::{Reader, read};
 pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
 pub use shared_budget::Budget;

@@ -136,6 +136,8 @@ pub struct Manifest {
     pub frames: Vec<FrameRow>,
     /// What the original files say of themselves.
     pub metadata: BTreeMap<String, String>,
+    /// What was packed, and how: lets a packer see that its work is done. Readers have no use for it.
+    pub origin: Option<[u8; 32]>,
 }
 
 impl Manifest {
@@ -149,15 +151,18 @@ impl Manifest {
 
     /// The manifest as it is stored.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let sections = [
-            (*b"files\0\0\0", self.files_section()),
-            (*b"tensors\0", self.tensors_section()),
-            (*b"chunks\0\0", self.chunks_section()),
-            (*b"frames\0\0", self.frames_section()),
-            (*b"metadata", self.metadata_section()),
+        let mut sections = vec![
+            (*b"files\0\0\0", REQUIRED, self.files_section()),
+            (*b"tensors\0", REQUIRED, self.tensors_section()),
+            (*b"chunks\0\0", REQUIRED, self.chunks_section()),
+            (*b"frames\0\0", REQUIRED, self.frames_section()),
+            (*b"metadata", REQUIRED, self.metadata_section()),
         ];
+        if let Some(origin) = self.origin {
+            sections.push((*b"origin\0\0", 0, origin.to_vec()));
+        }
         let table = HEADER + sections.len() * SECTION_ROW;
-        let contents: usize = sections.iter().map(|(_, content)| content.len()).sum();
+        let contents: usize = sections.iter().map(|(.., content)| content.len()).sum();
         let length = table + contents + DIGEST;
 
         let mut bytes = Vec::with_capacity(length);
@@ -169,15 +174,15 @@ impl Manifest {
         bytes.extend((length as u64).to_le_bytes());
         bytes.resize(HEADER, 0);
         let mut offset = table;
-        for (kind, content) in &sections {
+        for (kind, flags, content) in &sections {
             bytes.extend(kind);
             bytes.extend((offset as u64).to_le_bytes());
             bytes.extend((content.len() as u64).to_le_bytes());
-            bytes.extend(REQUIRED.to_le_bytes());
+            bytes.extend(flags.to_le_bytes());
             bytes.extend(0_u32.to_le_bytes());
             offset += content.len();
         }
-        for (_, content) in sections {
+        for (.., content) in sections {
             bytes.extend(content);
         }
         let digest = blake3::hash(&bytes);
@@ -204,6 +209,7 @@ impl Manifest {
             chunks,
             frames: read_frames(find("frames")?)?,
             metadata: read_metadata(find("metadata")?)?,
+            origin: read_origin(find("origin").ok()),
         };
         manifest.check_chunks()?;
         manifest.check_tensors()?;
@@ -362,7 +368,7 @@ impl Manifest {
 
 impl FrameRow {
     /// Bytes of one row of the frames section.
-    pub(super) const STORED: usize = 24;
+    pub const STORED: usize = 24;
 
     /// Appends the row as it is stored.
     pub fn write(&self, bytes: &mut Vec<u8>) {
@@ -374,6 +380,11 @@ impl FrameRow {
         bytes.push(element.unwrap_or(0) as u8);
         bytes.extend(0_u16.to_le_bytes());
         bytes.extend(self.checksum.to_le_bytes());
+    }
+
+    /// The row that [`write`](Self::write) has written, if these bytes are one.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::read(&mut Cursor::new("frames", bytes)).ok()
     }
 
     fn read(cursor: &mut Cursor<'_>) -> Result<Self, PackedError> {
@@ -509,7 +520,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, PackedError> {
     Ok(sections)
 }
 
-const KINDS: [&str; 5] = ["files", "tensors", "chunks", "frames", "metadata"];
+const KINDS: [&str; 6] = ["files", "tensors", "chunks", "frames", "metadata", "origin"];
 
 fn read_files(mut cursor: Cursor<'_>) -> Result<Vec<DataFile>, PackedError> {
     let count = cursor.u32()?;
@@ -628,4 +639,9 @@ fn read_metadata(mut cursor: Cursor<'_>) -> Result<BTreeMap<String, String>, Pac
     }
     cursor.finish()?;
     Ok(metadata)
+}
+
+/// None where there is none, or one of another version.
+fn read_origin(cursor: Option<Cursor<'_>>) -> Option<[u8; 32]> {
+    cursor?.take(32).ok()?.first_chunk().copied()
 }

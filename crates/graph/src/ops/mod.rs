@@ -32,25 +32,26 @@ pub type Operator = fn(&Context, Arguments) -> Result<Vec<Value>, OperatorError>
 /// The names of a family's operators, without `torch.ops.`, and what computes them.
 type Family = &'static [(&'static str, Operator)];
 
-const FAMILIES: &[Family] = &[
-    activation::OPERATORS,
-    arithmetic::OPERATORS,
-    attention::OPERATORS,
-    cast::OPERATORS,
-    comparison::OPERATORS,
-    convolution::OPERATORS,
-    creation::OPERATORS,
-    indexing::OPERATORS,
-    matrix::OPERATORS,
-    normalisation::OPERATORS,
-    pooling::OPERATORS,
-    recurrent::OPERATORS,
-    reduction::OPERATORS,
-    resampling::OPERATORS,
-    shape::OPERATORS,
-    sorting::OPERATORS,
-    symbolic::OPERATORS,
-    unary::OPERATORS,
+/// What each family is called, and its operators.
+const FAMILIES: &[(&str, Family)] = &[
+    ("Activations", activation::OPERATORS),
+    ("Arithmetic", arithmetic::OPERATORS),
+    ("Attention", attention::OPERATORS),
+    ("Dtypes and copies", cast::OPERATORS),
+    ("Comparisons, logic, choices", comparison::OPERATORS),
+    ("Convolutions", convolution::OPERATORS),
+    ("Creation", creation::OPERATORS),
+    ("Indexing", indexing::OPERATORS),
+    ("Matrix products", matrix::OPERATORS),
+    ("Normalisation", normalisation::OPERATORS),
+    ("Pooling", pooling::OPERATORS),
+    ("Recurrent layers and experts", recurrent::OPERATORS),
+    ("Reductions", reduction::OPERATORS),
+    ("Resampling and padding", resampling::OPERATORS),
+    ("Shapes", shape::OPERATORS),
+    ("Order and counts", sorting::OPERATORS),
+    ("Sizes and assertions", symbolic::OPERATORS),
+    ("Functions of one number", unary::OPERATORS),
 ];
 
 /// How a target is computed.
@@ -77,7 +78,7 @@ pub fn find(target: &str) -> Option<Implementation> {
 fn lookup(name: &str) -> Option<Operator> {
     FAMILIES
         .iter()
-        .flat_map(|family| family.iter())
+        .flat_map(|(_, family)| family.iter())
         .find(|(other, _)| *other == name)
         .map(|(_, operator)| *operator)
 }
@@ -86,10 +87,22 @@ fn lookup(name: &str) -> Option<Operator> {
 pub fn names() -> Vec<&'static str> {
     let mut names: Vec<_> = FAMILIES
         .iter()
-        .flat_map(|family| family.iter().map(|(name, _)| *name))
+        .flat_map(|(_, family)| family.iter().map(|(name, _)| *name))
         .collect();
     names.sort_unstable();
     names
+}
+
+/// What each family is called, and the names of its operators, sorted.
+pub fn families() -> Vec<(&'static str, Vec<&'static str>)> {
+    FAMILIES
+        .iter()
+        .map(|(title, family)| {
+            let mut names: Vec<_> = family.iter().map(|(name, _)| *name).collect();
+            names.sort_unstable();
+            (*title, names)
+        })
+        .collect()
 }
 
 impl Implementation {
@@ -110,7 +123,9 @@ impl Implementation {
                     _ => arguments.tensor("self")?.clone(),
                 };
                 for result in operator(context, arguments)? {
-                    if let Value::Tensor(result) = result {
+                    if let Value::Tensor(result) = result
+                        && !result.is_same(&target)
+                    {
                         context.assign(&target, &result)?;
                     }
                 }

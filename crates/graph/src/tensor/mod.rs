@@ -115,6 +115,14 @@ impl Tensor {
         true
     }
 
+    /// Whether both are the same elements of the same memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.storage.is_same(&other.storage)
+            && self.offset == other.offset
+            && self.shape == other.shape
+            && self.strides == other.strides
+    }
+
     /// A dimension that may be counted from the end, as an index.
     ///
     /// # Errors

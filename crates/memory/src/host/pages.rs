@@ -13,6 +13,13 @@ pub enum Backend {
     Share,
 }
 
+impl Backend {
+    /// The best that this kernel offers.
+    pub fn best() -> Self {
+        Pages::best_backend()
+    }
+}
+
 /// What the protocol needs of the pages. A call that fails has changed nothing.
 pub trait MovePages {
     /// The first chunk's address.

@@ -12,7 +12,7 @@ mod workers;
 use crate::error::StreamError;
 use crate::stream::OpenSource;
 use plan::{Contents, Plan};
-pub use read::read;
+pub use read::{Reader, read};
 use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream_checkpoint::{Content, Form, Layout};

@@ -19,37 +19,46 @@ const STEP: u64 = 4 << 20;
 /// # Errors
 /// The first file and range that can't be read, or that are damaged; then `to` holds anything.
 pub fn read(contents: &[Content], parts: &[Part], to: &mut [u8]) -> Result<(), ReadError> {
-    let mut reader = Reader::new(contents);
-    let mut rest = to;
-    for part in parts {
-        let mut offset = part.offset;
-        let end = offset.saturating_add(part.length);
-        while offset < end {
-            let length = (end - offset).min(STEP) as usize;
-            let Some((window, behind)) = rest.split_at_mut_checked(length) else {
-                return Err(reader.failed(part.file, offset, length, "no room for it".into()));
-            };
-            reader.fill(part.file, offset, window)?;
-            (rest, offset) = (behind, offset + length as u64);
-        }
-    }
-    Ok(())
+    Reader::new(contents).read(parts, to)
 }
 
-struct Reader {
+/// Reads weights without a stream, whatever form they are stored in. Files stay open as long as it lives.
+pub struct Reader {
     contents: Contents,
     paths: Vec<PathBuf>,
     opened: HashMap<u32, File>,
 }
 
 impl Reader {
-    fn new(contents: &[Content]) -> Self {
+    /// A reader of `contents`; nothing is opened yet.
+    pub fn new(contents: &[Content]) -> Self {
         let files = contents.iter().flat_map(Content::files);
         Self {
             paths: files.map(|file| file.path.clone()).collect(),
             contents: Contents::new(contents.to_vec()),
             opened: HashMap::new(),
         }
+    }
+
+    /// As [`read`].
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&mut self, parts: &[Part], to: &mut [u8]) -> Result<(), ReadError> {
+        let mut rest = to;
+        for part in parts {
+            let mut offset = part.offset;
+            let end = offset.saturating_add(part.length);
+            while offset < end {
+                let length = (end - offset).min(STEP) as usize;
+                let Some((window, behind)) = rest.split_at_mut_checked(length) else {
+                    return Err(self.failed(part.file, offset, length, "no room for it".into()));
+                };
+                self.fill(part.file, offset, window)?;
+                (rest, offset) = (behind, offset + length as u64);
+            }
+        }
+        Ok(())
     }
 
     fn fill(&mut self, content: u32, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
@@ -62,11 +71,11 @@ impl Reader {
         let plan = self.contents.plan([piece]);
         for read in &plan.direct {
             let end = read.chunk_offset + read.length;
-            self.read(read.file, read.offset, &mut to[read.chunk_offset..end])?;
+            self.pread(read.file, read.offset, &mut to[read.chunk_offset..end])?;
         }
         let mut staged = vec![0; plan.staging()];
         for read in &plan.staged {
-            self.read(
+            self.pread(
                 read.file,
                 read.offset,
                 &mut staged[read.at..read.at + read.length],
@@ -78,15 +87,15 @@ impl Reader {
             .map_err(|(step, reason)| self.failed(step.file, step.offset, step.stored, reason))
     }
 
-    fn read(&mut self, file: u32, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
+    fn pread(&mut self, file: u32, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
         let length = to.len();
-        self.try_read(file, offset, to).map_err(|error| ReadError {
+        self.try_pread(file, offset, to).map_err(|error| ReadError {
             kind: error.into(),
             ..self.failed(file, offset, length, String::new())
         })
     }
 
-    fn try_read(&mut self, file: u32, offset: u64, to: &mut [u8]) -> io::Result<()> {
+    fn try_pread(&mut self, file: u32, offset: u64, to: &mut [u8]) -> io::Result<()> {
         let opened = match self.opened.entry(file) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => {

@@ -1,0 +1,40 @@
+use std::io;
+use std::path::PathBuf;
+
+use weightstream::{CheckpointError, StreamError};
+use weightstream_pack::PackError;
+use weightstream_source::{OpenError, ReadError};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are what the message says
+pub enum CliError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+
+    #[error(transparent)]
+    Pack(#[from] PackError),
+
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+
+    #[error(transparent)]
+    Open(#[from] OpenError),
+
+    #[error(transparent)]
+    Read(#[from] ReadError),
+
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+
+    #[error("{}: cannot {action}: {source}", path.display())]
+    File {
+        path: PathBuf,
+        action: &'static str,
+        source: io::Error,
+    },
+
+    #[error("{0}")]
+    Other(String),
+}

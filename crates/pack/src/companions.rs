@@ -1,0 +1,111 @@
+//! The model's other files (configuration, tokenizer), which travel with its weights.
+
+use std::path::{Path, PathBuf};
+
+use crate::PackError;
+use crate::journal::JOURNAL;
+
+/// Endings of files that hold weights, in any format.
+const WEIGHTS: [&str; 14] = [
+    ".safetensors",
+    ".safetensors.index.json",
+    ".bin",
+    ".bin.index.json",
+    ".pt",
+    ".pt2",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".weightstream",
+];
+
+/// Folders within folders that are looked into: sentence-transformers and diffusers need one.
+const DEPTH: usize = 3;
+
+/// Copies what belongs to the checkpoint at `source` but holds no weights to `folder`.
+///
+/// # Errors
+/// A file that is there already with another content is not overwritten.
+pub fn copy(source: &Path, folder: &Path) -> Result<(), PackError> {
+    let root = if source.is_dir() {
+        source
+    } else {
+        // A file of weights stands alone, unless a model's configuration lies beside it.
+        let beside = source.parent().unwrap_or(Path::new("."));
+        let beside = if beside.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            beside
+        };
+        if !beside.join("config.json").exists() {
+            return Ok(());
+        }
+        beside
+    };
+    let mut files = Vec::new();
+    list(root, Path::new(""), DEPTH, &mut files)?;
+    for file in files {
+        copy_file(&root.join(&file), &folder.join(&file))?;
+    }
+    Ok(())
+}
+
+/// The paths of all such files below `root`, relative to it.
+fn list(
+    root: &Path,
+    below: &Path,
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), PackError> {
+    let folder = root.join(below);
+    let entries = folder
+        .read_dir()
+        .map_err(PackError::io(&folder, "list the folder"))?;
+    for entry in entries {
+        let entry = entry.map_err(PackError::io(&folder, "list the folder"))?;
+        let name = entry.file_name();
+        let Some(text) = name.to_str() else { continue };
+        let path = below.join(&name);
+        // Followed: in a hub's cache every file is a link.
+        let Ok(metadata) = std::fs::metadata(root.join(&path)) else {
+            continue;
+        };
+        if text.starts_with('.') || text == JOURNAL {
+            continue;
+        }
+        if metadata.is_dir() && depth > 0 {
+            list(root, &path, depth - 1, files)?;
+        } else if metadata.is_file() && !WEIGHTS.iter().any(|ending| text.ends_with(ending)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<(), PackError> {
+    let content = std::fs::read(from).map_err(PackError::io(from, "read"))?;
+    match std::fs::read(to) {
+        Ok(present) if present == content => return Ok(()),
+        Ok(_) => {
+            return Err(PackError::Companion {
+                path: to.to_owned(),
+            });
+        }
+        Err(_) => {}
+    }
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent).map_err(PackError::io(parent, "make the folder"))?;
+    }
+    // Whole or not at all: half a file would be in the way of the next run.
+    let partial = to.with_file_name(format!(
+        "{}.partial",
+        to.file_name().unwrap_or_default().to_string_lossy()
+    ));
+    std::fs::write(&partial, content).map_err(PackError::io(&partial, "write"))?;
+    std::fs::rename(&partial, to).map_err(PackError::io(to, "write"))
+}

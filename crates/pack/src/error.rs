@@ -1,0 +1,100 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+use weightstream::CheckpointError;
+use weightstream_source::ReadError;
+
+use crate::verify::Damage;
+
+/// Why a checkpoint could not be packed, verified or unpacked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[allow(missing_docs)] // the fields are what the message says
+pub enum PackError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+
+    #[error(transparent)]
+    Read(#[from] ReadError),
+
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        action: &'static str,
+        source: io::Error,
+    },
+
+    #[error(
+        "{}: expected a folder without a finished packed checkpoint, came another one; choose another folder, or \
+         overwrite it (--overwrite)",
+        folder.display()
+    )]
+    Exists { folder: PathBuf },
+
+    #[error(
+        "{}: expected to write here alone, but another process is packing into this folder; wait for it to end",
+        folder.display()
+    )]
+    Busy { folder: PathBuf },
+
+    #[error(
+        "{}: expected no file of this name or one of the same content, came another; move it away or choose another \
+         folder",
+        path.display()
+    )]
+    Companion { path: PathBuf },
+
+    #[error("{}: expected a JSON list of tensor names, or an object with one in \"tensors\", came {came}", path.display())]
+    Order { path: PathBuf, came: String },
+
+    #[error(
+        "expected an order of this checkpoint's tensors, came {count} names that it doesn't have: {}",
+        names.join(", ")
+    )]
+    UnknownNames { count: usize, names: Vec<String> },
+
+    #[error("expected chunks of a power of two of bytes from 256 KiB to 64 MiB, came {came}")]
+    ChunkBytes { came: u64 },
+
+    #[error("tensor {tensor:?}: expected a tensor that can be converted to {wanted}, came {came}")]
+    Convert {
+        tensor: String,
+        wanted: String,
+        came: String,
+    },
+
+    #[error(
+        "{}: expected what was written, came something else: {damage}; the disk or its file system is failing",
+        path.display()
+    )]
+    Written { path: PathBuf, damage: Box<Damage> },
+
+    #[error("{} pieces are damaged; the first: {first}", count)]
+    Damaged { count: u64, first: Box<Damage> },
+
+    #[error("tensor {tensor:?}: expected a packed checkpoint that decodes, came {reason}")]
+    Decode { tensor: String, reason: String },
+
+    #[error("{}: expected a folder without safetensors files, came {name:?}; choose another folder", folder.display())]
+    NotEmpty { folder: PathBuf, name: String },
+
+    #[error(
+        "expected a code that decodes to the weights, came another: this is a defect of weightstream or of memory"
+    )]
+    Coding,
+
+    #[error("a thread panicked: this is a defect of weightstream")]
+    Panicked,
+}
+
+impl PackError {
+    /// Wraps an I/O error with what was tried on which file.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| PackError::Io {
+            path,
+            action,
+            source,
+        }
+    }
+}
