@@ -8,7 +8,7 @@ print(ws.stats(model))
 
 from importlib.metadata import PackageNotFoundError, version
 
-from weightstream import errors, guard
+from weightstream import _interpreter, errors, guard  # noqa: F401
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.budget import Budget, Governor, govern
 from weightstream.empty import empty

@@ -187,9 +187,9 @@ def _start(
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)
-    protect_module(module, [slot.tensor for slot in slots])
+    guards = protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
-    streamed.handles = install_hooks(module, streamed)
+    streamed.handles = [*guards, *install_hooks(module, streamed)]
     attach(module, streamed)
     return module
 
