@@ -14,8 +14,9 @@ mod index;
 mod layout;
 pub mod packed;
 mod safetensors;
+mod torch;
 
-pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
+pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotImage, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;

@@ -508,8 +508,11 @@ impl Pager {
         // SAFETY: the slot is this chunk's, the chunk is absent, and the engine gives the slot to nobody else before
         // the completion.
         unsafe {
-            self.loader
-                .load(layout, chunk, space.slot(slot), to_token(chunk, slot))
+            self.loader.load(
+                layout.pieces(chunk),
+                space.slot(slot),
+                to_token(chunk, slot),
+            )
         }
     }
 
