@@ -12,7 +12,15 @@ from weightstream import _interpreter, errors, guard  # noqa: F401
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.budget import Budget, Governor, govern
 from weightstream.empty import empty
-from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+from weightstream.errors import (
+    BudgetError,
+    CheckpointError,
+    ClosedError,
+    ProgramError,
+    ReadError,
+    WeightstreamError,
+)
+from weightstream.program import Program
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
@@ -30,6 +38,8 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "Governor",
+    "Program",
+    "ProgramError",
     "ReadError",
     "Residency",
     "Stats",

@@ -28,6 +28,7 @@ mod failures;
 mod govern;
 mod loader;
 mod pager;
+mod patience;
 mod recorder;
 mod shared_budget;
 mod stats;
@@ -42,8 +43,8 @@ pub use shared_budget::Budget;
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
-    Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
-    Part, StoredFile, Tensor,
+    Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
+    Parameter, Part, StoredFile, Tensor, exported_dtype, exported_models,
 };
 pub use weightstream_governor as governor;
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
