@@ -147,8 +147,8 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: expected model.safetensors, model.safetensors.index.json, \
-         diffusion_pytorch_model.safetensors or its .index.json, or one *.safetensors; came none",
+        "{}: expected model.safetensors, diffusion_pytorch_model.safetensors, pytorch_model.bin or the .index.json of \
+         one of them, or one *.safetensors; came none",
         folder.display()
     )]
     NoCheckpoint { folder: PathBuf },
@@ -216,6 +216,13 @@ pub enum CheckpointError {
     )]
     DuplicateEntry { index: PathBuf, tensor: String },
 
+    #[error("{}: expected {expected}, came {came}", file.display())]
+    Archive {
+        file: PathBuf,
+        expected: &'static str,
+        came: String,
+    },
+
     #[error("{}: {source}", file.display())]
     Content {
         file: PathBuf,
@@ -226,6 +233,13 @@ pub enum CheckpointError {
     Packed {
         manifest: PathBuf,
         source: PackedError,
+    },
+
+    #[error("{}{}: {reason}", file.display(), of_tensor(tensor))]
+    Torch {
+        file: PathBuf,
+        tensor: Option<String>,
+        reason: String,
     },
 }
 

@@ -11,11 +11,15 @@ use crate::safetensors::{open, parse_json};
 use crate::{Checkpoint, CheckpointError};
 
 /// Names that transformers and diffusers look for, in their order.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 8] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
 ];
 
 /// As large as a header may be; an index of a million tensors is smaller.

@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::packed::Packed;
-use crate::{CheckpointError, Content, Dtype, huggingface, safetensors};
+use crate::{CheckpointError, Content, Dtype, huggingface, safetensors, torch};
 
 /// One tensor of a checkpoint, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, the manifest of a packed checkpoint, or a folder
-    /// that holds one of these.
+    /// Opens a `.safetensors`, `.pt`, `.bin` or `.pt2` file, the JSON index of a sharded checkpoint, the manifest of a packed
+    /// checkpoint, or a folder that holds one of these.
     ///
     /// # Errors
     /// Anything about the files that would make reading a tensor wrong or impossible.
@@ -52,7 +53,7 @@ impl Checkpoint {
         let found = huggingface::locate(path)?;
         let mut checkpoint = Checkpoint::default();
         for file in found.files {
-            checkpoint.add(file)?;
+            checkpoint.add(&file)?;
         }
         checkpoint.by_name = sorted_by_name(&checkpoint.tensors);
         checkpoint.refuse_duplicates(&checkpoint.by_name)?;
@@ -99,13 +100,13 @@ impl Checkpoint {
         self.contents[tensor.file as usize].path()
     }
 
-    fn add(&mut self, path: PathBuf) -> Result<(), CheckpointError> {
-        let header = safetensors::read(&path, self.contents.len() as u32)?;
+    fn add(&mut self, path: &Path) -> Result<(), CheckpointError> {
+        let header = read_header(path, self.contents.len() as u32)?;
         for (key, value) in header.metadata {
             self.metadata.entry(key).or_insert(value);
         }
         self.tensors.extend(header.tensors);
-        self.contents.push(Content::plain(path, header.file_length));
+        self.contents.extend(header.contents);
         Ok(())
     }
 
@@ -121,6 +122,35 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+}
+
+/// What the header of one file says, checked against the file's length.
+pub(crate) struct Header {
+    pub tensors: Vec<Tensor>,
+    pub metadata: BTreeMap<String, String>,
+    pub contents: Vec<Content>,
+}
+
+/// Reads the header of a file in whatever format it has. Its first content will be number `content`.
+fn read_header(path: &Path, content: u32) -> Result<Header, CheckpointError> {
+    let (file, _) = safetensors::open(path)?;
+    let mut start = Vec::with_capacity(16);
+    file.take(16)
+        .read_to_end(&mut start)
+        .map_err(|source| CheckpointError::Io {
+            file: path.to_owned(),
+            action: "read the header",
+            source,
+        })?;
+    // A safetensors file begins with any eight bytes, and then with its JSON.
+    let is_safetensors = start.get(8) == Some(&b'{');
+    if start.starts_with(torch::ZIP) && !is_safetensors {
+        torch::read(path, content)
+    } else if start.starts_with(torch::LEGACY) && !is_safetensors {
+        Err(torch::refuse_legacy(path))
+    } else {
+        safetensors::read(path, content)
     }
 }
 

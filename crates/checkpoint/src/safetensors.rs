@@ -10,21 +10,14 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use crate::index::sorted_by_name;
-use crate::{CheckpointError, Dtype, Tensor};
+use crate::index::{Header, sorted_by_name};
+use crate::{CheckpointError, Content, Dtype, Tensor};
 
 /// The format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// More than any framework knows; keeps a hostile shape from taking memory.
 const MAX_DIMENSIONS: usize = 64;
-
-/// What the header of one file says, checked against the file's length.
-pub(crate) struct Header {
-    pub tensors: Vec<Tensor>,
-    pub metadata: BTreeMap<String, String>,
-    pub file_length: u64,
-}
 
 /// Reads the header of the file at `path`; its tensors get `file` as their file.
 pub(crate) fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
@@ -85,7 +78,7 @@ pub(crate) fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
     Ok(Header {
         tensors,
         metadata,
-        file_length,
+        contents: vec![Content::plain(path.to_owned(), file_length)],
     })
 }
 
