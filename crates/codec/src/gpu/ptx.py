@@ -1,6 +1,6 @@
-"""Makes decode.ptx of decode.cu: `pip install nvidia-cuda-nvrtc-cu12==12.1.105`, then `python ptx.py`. No GPU is needed.
+"""Makes decode.ptx of decode.cu, without a GPU.
 
-The compiler is an old one on purpose: a driver refuses PTX that is newer than itself.
+`pip install nvidia-cuda-nvrtc-cu12==12.1.105`, then `python ptx.py`. The compiler is an old one on purpose: a driver refuses PTX that is newer than itself.
 """
 
 import ctypes
@@ -14,9 +14,7 @@ OPTIONS = [b"--gpu-architecture=compute_70", b"--std=c++14"]
 def main() -> None:
     """Compile, or print what the compiler says."""
     package = importlib.util.find_spec("nvidia.cuda_nvrtc")
-    assert package is not None and package.submodule_search_locations, (
-        "nvidia-cuda-nvrtc-cu12 is not installed"
-    )
+    assert package is not None and package.submodule_search_locations, "nvidia-cuda-nvrtc-cu12 is missing"
     nvrtc = ctypes.CDLL(str(Path(package.submodule_search_locations[0]) / "lib" / "libnvrtc.so.12"))
     program = ctypes.c_void_p()
     source = (HERE / "decode.cu").read_bytes()
