@@ -1,6 +1,7 @@
 """Makes decode.ptx of decode.cu, without a GPU.
 
-`pip install nvidia-cuda-nvrtc-cu12==12.1.105`, then `python ptx.py`. The compiler is an old one on purpose: a driver refuses PTX that is newer than itself.
+`pip install nvidia-cuda-nvrtc-cu12==12.1.105`, then `python ptx.py`. The compiler is an old one on purpose: a
+driver refuses PTX that is newer than itself.
 """
 
 import ctypes
