@@ -9,6 +9,7 @@ mod block_layout;
 mod content;
 mod dtype;
 mod error;
+mod gguf;
 mod huggingface;
 mod index;
 mod layout;
@@ -17,7 +18,7 @@ mod safetensors;
 mod torch;
 
 pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
-pub use content::{Content, ContentError, Extent, Form, StoredFile};
+pub use content::{Content, ContentError, Extent, Form, StoredFile, cast};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};
