@@ -13,6 +13,7 @@ from bench.__main__ import bytes_of
 from bench.cgroup import Cgroup, CgroupError, disk_of
 from bench.floor import ranges, sweep
 from bench.measure import bytes_to_read
+from bench.merge import merged
 from bench.models import MOE, Model, fused_expert_tensors, per_expert_tensors
 from bench.random_checkpoint import write_checkpoint
 
@@ -180,3 +181,33 @@ def test_the_report_tells_equal_from_different(tmp_path: Path) -> None:
     )
     assert results.row("small", 300, "1 token", "airllm").result == "differs by up to 0.5"
     assert "| 4.00 | 4.00 | 4.00 | 2.00 |" in results.table("small", 300, "1 token")
+
+
+def part_of(workload: str, seconds: float, throttle: int | None = None) -> dict[str, Any]:
+    """One round of one workload, as a benchmark of its own."""
+    run = {"model": "m", "round": 0, "peak_charged": 1}
+    floor = {"model": "m", "round": 0, "budget": 1, "seconds": 1.0, "sweep_seconds": 1.0}
+    a_pass = {"workload": workload, "number": 0, "read_bytes": 1, "output": "o"}
+    return {
+        "machine": {"cores": 2},
+        "throttle": throttle,
+        "allowance": 1,
+        "rounds": 1,
+        "models": {"m": {"title": "M", "bytes": 4, "budgets": [1], "process_bytes": 3, "left_out": {}}},
+        "floors": [{**floor, "workload": workload}],
+        "runs": [
+            {**run, "contender": "full", "budget": 0, "passes": [{**a_pass, "seconds": 1.0}]},
+            {**run, "contender": "mmap", "budget": 1, "passes": [{**a_pass, "seconds": seconds}]},
+        ],
+    }
+
+
+def test_parts_put_together_keep_their_own_references() -> None:
+    parts = [part_of("1 token", 2.0), part_of("1 token", 3.0), part_of("256 tokens", 5.0)]
+    results = report.Results(merged(parts))
+    assert results.groups() == [("m", 1, "1 token"), ("m", 1, "256 tokens")]
+    row = results.row("m", 1, "1 token", "mmap")
+    assert row.to_full == report.Spread(2.5, 2.0, 3.0) and row.result == "equal"
+    assert results.row("m", 1, "256 tokens", "mmap").to_full == report.Spread(5.0, 5.0, 5.0)
+    with pytest.raises(ValueError, match="throttle"):
+        merged([part_of("1 token", 1.0), part_of("1 token", 1.0, throttle=600)])

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::layout::{LayoutError, Parameter, Part, check, merged};
+use crate::layout::{LayoutError, Parameter, Part, Piece as Placed, check, merged};
 
 /// Device addresses are multiples of this, as those of PyTorch's own allocations are.
 const ALIGNMENT: u64 = 512;
@@ -42,13 +42,24 @@ pub struct SlotCopy {
     pub length: usize,
 }
 
+/// What a host slot holds of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotImage {
+    /// The ranges of the files that it comes from, as direct reads bring them.
+    File,
+    /// The chunk as it will be on the device: what is decoded must be put there first.
+    Device,
+}
+
 /// How a chunk comes to the device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fill {
-    /// From the files to a host slot.
+    /// From the files to a host slot; empty where slots hold the device's image.
     pub reads: Vec<SlotRead>,
     /// From the host slot to the device.
     pub copies: Vec<SlotCopy>,
+    /// What the chunk consists of.
+    pub pieces: Vec<Placed>,
 }
 
 /// The device addresses of a model's parameters, in bytes from the start of a reserved range.
@@ -72,7 +83,8 @@ struct Piece {
 
 impl BlockLayout {
     /// Places `parameters`, whose parts lie in files of `file_lengths` bytes: the members of each of `groups` together,
-    /// one group after another, and those of no group first. Chunks are of `chunk_bytes`, a multiple of 4096.
+    /// one group after another, and those of no group first. Chunks are of `chunk_bytes`, a multiple of 4096; host slots
+    /// hold the `image` of one.
     ///
     /// # Errors
     /// A part outside its file, an impossible itemsize or chunk size, or more than 2^32 chunks.
@@ -81,6 +93,7 @@ impl BlockLayout {
         mut parameters: Vec<Parameter>,
         groups: &[Vec<usize>],
         chunk_bytes: u64,
+        image: SlotImage,
     ) -> Result<Self, LayoutError> {
         if chunk_bytes == 0 || !chunk_bytes.is_multiple_of(BLOCK) {
             return Err(LayoutError::ChunkBytes {
@@ -117,7 +130,24 @@ impl BlockLayout {
                     filled.get_mut(chunk),
                     file_lengths.get(cut.file as usize),
                 ) {
-                    add(fill, filled, cut, cut.address % chunk_bytes, file_length);
+                    let to = cut.address % chunk_bytes;
+                    fill.pieces.push(Placed {
+                        file: cut.file,
+                        file_offset: cut.offset,
+                        chunk_offset: to as usize,
+                        length: cut.length as usize,
+                    });
+                    match image {
+                        SlotImage::File => add(fill, filled, cut, to, file_length),
+                        SlotImage::Device => {
+                            *filled = chunk_bytes;
+                            fill.copies.push(SlotCopy {
+                                from: to as usize,
+                                to: to as usize,
+                                length: cut.length as usize,
+                            });
+                        }
+                    }
                     slot_bytes = slot_bytes.max(*filled as usize);
                 }
             }

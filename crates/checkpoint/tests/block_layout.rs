@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use proptest::prelude::*;
-use weightstream_checkpoint::{BlockLayout, Parameter, Part};
+use weightstream_checkpoint::{BlockLayout, Parameter, Part, SlotImage};
 
 fn byte(file: u32, offset: u64) -> u8 {
     (offset.wrapping_mul(31) ^ (offset >> 9) ^ (u64::from(file) * 77)) as u8
@@ -59,7 +59,7 @@ proptest! {
             .into_iter()
             .map(|group| group.into_iter().filter(|&index| index < sizes.len()).collect())
             .collect();
-        let layout = BlockLayout::new(&lengths, parameters.clone(), &groups, chunk * 4096).unwrap();
+        let layout = BlockLayout::new(&lengths, parameters.clone(), &groups, chunk * 4096, SlotImage::File).unwrap();
         let device = follow(&layout, &lengths);
         for (index, parameter) in parameters.iter().enumerate() {
             let range = layout.addresses(index);
@@ -92,7 +92,14 @@ fn a_whole_file_of_aligned_weights_is_one_copy_a_chunk() {
         })
         .collect();
     let groups = vec![vec![2, 3], vec![4, 5, 6, 7]];
-    let layout = BlockLayout::new(&[header + 8 * 8192], parameters, &groups, 16384).unwrap();
+    let layout = BlockLayout::new(
+        &[header + 8 * 8192],
+        parameters,
+        &groups,
+        16384,
+        SlotImage::File,
+    )
+    .unwrap();
     assert_eq!(layout.chunks(), 4);
     for chunk in 0..4 {
         let fill = layout.fill(chunk).unwrap();

@@ -2,6 +2,7 @@
 
 use crate::action::Action;
 use crate::bits::ChunkSet;
+use crate::convoy::{Circle, Convoy};
 use crate::cursor::Cursor;
 use crate::marker::Marker;
 use crate::plan::Plan;
@@ -40,7 +41,8 @@ pub struct Counters {
     pub passes: u64,
 }
 
-/// Requests in flight. Four chunks of 2 MiB keep a disk at full speed; each one more is a slot that keeps nothing.
+/// Requests in flight. Four chunks of 2 MiB keep a disk at full speed; each one more is a slot that keeps nothing, so
+/// that a pool of few slots has fewer.
 const DEPTH: usize = 6;
 /// Chunks ready before they are needed, beyond those in flight.
 const AHEAD: usize = 3;
@@ -48,6 +50,8 @@ const AHEAD: usize = 3;
 const SWEEP: Chunk = 8;
 /// Passes without a chunk that left too early before fewer of the latest touches are protected.
 const CALM: u32 = 8;
+/// Passes by one caller alone before the pool no longer holds what several need to stay together.
+const COMPANY: u64 = 8;
 /// Callers remembered at most.
 const CALLERS: usize = 256;
 
@@ -55,6 +59,14 @@ const CALLERS: usize = 256;
 pub fn least_slots(threads: usize) -> usize {
     // Each thread may stand with one instruction in two chunks, and no touched chunk may leave before it was read.
     2 * threads.clamp(1, 16) + 8
+}
+
+/// Whether a touch of the chunk may have gone unseen since then.
+fn was_visible(pool: &Pool, visible_until: &[u64], since: u64, chunk: Chunk) -> bool {
+    matches!(pool.get(chunk), Residence::Touched { .. })
+        || visible_until
+            .get(chunk as usize)
+            .is_some_and(|&until| until >= since)
 }
 
 /// The policy for one model.
@@ -71,12 +83,20 @@ pub struct Engine {
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
-    pub(crate) planned: Option<(u64, usize, bool, usize)>,
+    pub(crate) planned: Option<(u64, usize, bool, usize, bool)>,
+    pub(crate) circle: Circle,
+    /// Chunks of one pass.
+    pub(crate) cycle: usize,
+    pub(crate) convoy: Option<Convoy>,
+    /// Up to which pass several callers are reckoned with.
+    pub(crate) company_until: u64,
+    /// Callers whose demands wait for the rear of the convoy.
+    pub(crate) held: Vec<Caller>,
     pub(crate) cursors: HashMap<Caller, Cursor>,
     pub(crate) clock: u64,
     pub(crate) in_flight: usize,
-    /// Chunks that threads wait for and that have no slot yet.
-    pub(crate) demands: VecDeque<Chunk>,
+    /// Chunks that threads wait for and that have no slot yet, and for which caller.
+    pub(crate) demands: VecDeque<(Chunk, Caller)>,
     /// Chunks that will be used because their neighbours are.
     pub(crate) wishes: VecDeque<Chunk>,
     /// What blocks are guessed to use.
@@ -126,6 +146,11 @@ impl Engine {
             trace: Trace::default(),
             plan: Plan::default(),
             planned: None,
+            circle: Circle::default(),
+            cycle: 0,
+            convoy: None,
+            company_until: 0,
+            held: Vec::new(),
             cursors: HashMap::new(),
             clock: 0,
             in_flight: 0,
@@ -211,11 +236,7 @@ impl Engine {
         self.trace.finish(cursor.marker, |chunk| {
             if consumed.contains(chunk) {
                 Evidence::Used
-            } else if matches!(pool.get(chunk), Residence::Touched { .. })
-                || visible_until
-                    .get(chunk as usize)
-                    .is_some_and(|&until| until >= since)
-            {
+            } else if was_visible(pool, visible_until, since, chunk) {
                 Evidence::Unknown
             } else {
                 Evidence::Unused
@@ -226,6 +247,7 @@ impl Engine {
             cursor.depth = cursor.depth.saturating_sub(1);
         } else {
             if cursor.depth == 0 {
+                cursor.alone = false;
                 self.counters.passes += 1;
                 self.failing.clear();
                 self.calm_passes += 1;
@@ -237,6 +259,17 @@ impl Engine {
         }
         cursor.pass(marker);
         cursor.moved = self.clock;
+        cursor.stir(self.clock);
+        if self.cursors.len() > 1
+            && self
+                .cursors
+                .values()
+                .filter(|other| other.depth > 0)
+                .count()
+                > 1
+        {
+            self.company_until = self.counters.passes + COMPANY;
+        }
         self.wishes.clear();
         self.wished.clear();
         self.wished_order.clear();
@@ -279,16 +312,28 @@ impl Engine {
             .trace
             .used(cursor.marker, chunk, cursor.furthest, doubtful);
         cursor.consume(&self.trace, chunk, index);
+        self.reached(caller, chunk);
+    }
+
+    fn reached(&mut self, caller: Caller, chunk: Chunk) {
+        if let Some(cursor) = self.cursors.get_mut(&caller) {
+            let (pool, visible_until, since) = (&self.pool, &self.visible_until, cursor.moved);
+            cursor.reach(&self.trace, chunk, |chunk| {
+                was_visible(pool, visible_until, since, chunk)
+            });
+            cursor.stir(self.clock);
+        }
     }
 
     /// `caller` waits for an absent chunk. `unit` is what is used together with it.
     pub fn missing(&mut self, caller: Caller, chunk: Chunk, unit: Range<Chunk>) {
         self.clock += 1;
         self.counters.misses += 1;
+        let caller = self.attribute(caller, chunk);
         match self.pool.get(chunk) {
             Residence::Absent => {
-                if !self.demands.contains(&chunk) {
-                    self.demands.push_back(chunk);
+                if !self.demands.contains(&(chunk, caller)) {
+                    self.demands.push_back((chunk, caller));
                 }
             }
             Residence::Loading { slot, .. } => self.pool.set(
@@ -301,7 +346,7 @@ impl Engine {
             // It came while the news was on its way: the thread has gone on, or is about to.
             Residence::Ready { .. } | Residence::Touched { .. } => {}
         }
-        let caller = self.attribute(caller, chunk);
+        self.reached(caller, chunk);
         let again = self
             .cursors
             .get(&caller)
@@ -407,6 +452,7 @@ impl Engine {
     /// Decides what is to be done now.
     pub fn pump(&mut self, actions: &mut Vec<Action>) {
         let depth = self.depth();
+        self.convoy = self.gather();
         self.shrink(actions);
         self.serve_demands(actions);
         let ahead = self.ahead();
@@ -440,7 +486,7 @@ impl Engine {
     }
 
     fn depth(&self) -> usize {
-        (DEPTH + self.decoders).min((self.limit / 4).max(1))
+        (DEPTH + self.decoders).min((self.limit / 8).max(2))
     }
 
     pub(crate) fn guard(&self) -> usize {
@@ -448,8 +494,9 @@ impl Engine {
     }
 
     /// Slots that the plan leaves to streaming.
-    fn window(&self) -> usize {
-        (self.depth() + AHEAD + self.guard()).min(self.limit)
+    pub(crate) fn window(&self) -> usize {
+        let ahead = AHEAD.min((self.limit / 16).max(1));
+        (self.depth() + ahead + self.guard()).min(self.limit)
     }
 
     /// The chunks of one pass in order of use, from the lowest numbered on: the same wherever the pass stands.
@@ -457,7 +504,7 @@ impl Engine {
         let marker = self
             .active()
             .first()
-            .map_or(Marker::OUTSIDE, |cursor| cursor.marker);
+            .map_or(Marker::OUTSIDE, |(_, cursor)| cursor.marker);
         let mut tour = self.trace.tour(marker, self.count);
         if let Some((lowest, _)) = tour.iter().enumerate().min_by_key(|&(_, chunk)| chunk) {
             tour.rotate_left(lowest);
@@ -466,16 +513,17 @@ impl Engine {
     }
 
     /// Cursors inside a pass, latest first; where there are none, the one that moved last.
-    fn active(&self) -> Vec<&Cursor> {
-        let mut active: Vec<&Cursor> = self
-            .cursors
-            .values()
-            .filter(|cursor| cursor.depth > 0)
-            .collect();
+    fn active(&self) -> Vec<(Caller, &Cursor)> {
+        let callers = || {
+            self.cursors
+                .iter()
+                .map(|(&caller, cursor)| (caller, cursor))
+        };
+        let mut active: Vec<_> = callers().filter(|(_, cursor)| cursor.depth > 0).collect();
         if active.is_empty() {
-            active.extend(self.cursors.values().max_by_key(|cursor| cursor.moved));
+            active.extend(callers().max_by_key(|(_, cursor)| cursor.moved));
         }
-        active.sort_by_key(|cursor| std::cmp::Reverse(cursor.moved));
+        active.sort_by_key(|(_, cursor)| std::cmp::Reverse(cursor.moved));
         active
     }
 
@@ -507,6 +555,7 @@ impl Engine {
             self.limit,
             known,
             self.returning_count,
+            self.in_company(),
         );
         if self.planned == Some(state) {
             return;
@@ -517,12 +566,14 @@ impl Engine {
         } else {
             self.used.clone()
         };
+        self.cycle = tour.len();
         let room = if tour.len() <= self.limit {
             tour.len()
         } else {
-            self.limit - self.window()
+            self.limit.saturating_sub(self.window() + self.spread())
         };
         self.plan = Plan::scatter(&tour, room, self.count, &self.returning);
+        self.circle = Circle::new(&tour, &self.plan, self.count);
         // What was passed over under the old plan is judged anew.
         for queue in [&mut self.doubtful, &mut self.kept] {
             while let Some(entry) = queue.pop_back() {
@@ -536,9 +587,12 @@ impl Engine {
         let window = self.window();
         let mut ahead = Vec::new();
         let mut seen = ChunkSet::new(self.count);
-        for cursor in self.active() {
+        for (caller, cursor) in self.active() {
             let mut streaming = 0;
             cursor.upcoming(&self.trace, |chunk| {
+                if self.is_ahead(caller, chunk) {
+                    return false;
+                }
                 let resident = matches!(self.pool.get(chunk), Residence::Touched { .. });
                 if !(resident && self.plan.keeps(chunk)) {
                     streaming += 1;
@@ -553,16 +607,22 @@ impl Engine {
     }
 
     fn serve_demands(&mut self, actions: &mut Vec<Action>) {
+        self.held.clear();
         for _ in 0..self.demands.len() {
-            let Some(chunk) = self.demands.pop_front() else {
+            let Some((chunk, caller)) = self.demands.pop_front() else {
                 break;
             };
             if self.pool.get(chunk) != Residence::Absent {
                 continue;
             }
+            if self.is_ahead(caller, chunk) {
+                self.demands.push_back((chunk, caller));
+                self.held.push(caller);
+                continue;
+            }
             if !self.read(chunk, true, None, actions) {
                 // Every slot is being read or was just touched: the next event changes that.
-                self.demands.push_front(chunk);
+                self.demands.push_front((chunk, caller));
                 break;
             }
         }

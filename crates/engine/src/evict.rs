@@ -44,7 +44,7 @@ impl Engine {
                 self.kept.push_back(entry);
             } else if self.sparse.contains(entry.0) {
                 self.doubtful.push_back(entry);
-            } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
+            } else if soon.is_some_and(|soon| soon.contains(entry.0)) || self.is_shared(entry.0) {
                 skipped.push(entry);
             } else {
                 found = Some(entry.0);

@@ -10,6 +10,7 @@
 
 mod action;
 mod bits;
+mod convoy;
 mod cursor;
 mod engine;
 mod evict;

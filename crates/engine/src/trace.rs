@@ -9,6 +9,7 @@
 use crate::bits::ChunkSet;
 use crate::{Chunk, Marker};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Times in a row that a doubtful chunk must be used before it is predicted.
 const PROOFS: u8 = 4;
@@ -40,6 +41,12 @@ impl Segment {
             .enumerate()
             .filter(|(_, entry)| entry.expected)
             .map(|(index, entry)| (index, entry.chunk))
+    }
+
+    /// Chunks with an index in this range, expected or not.
+    pub fn between(&self, range: Range<usize>) -> impl Iterator<Item = Chunk> + '_ {
+        let entries = self.entries.get(range).unwrap_or_default();
+        entries.iter().map(|entry| entry.chunk)
     }
 
     /// Whether the chunk is expected in a traversal.

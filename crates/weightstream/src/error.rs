@@ -26,14 +26,6 @@ pub enum StreamError {
         /// Bytes that would work.
         least: u64,
     },
-    /// A checkpoint in a form that a device's stream can't read.
-    #[error(
-        "{path}: expected weights as they are, came coded ones, which can't be streamed to a GPU yet"
-    )]
-    Form {
-        /// The file.
-        path: String,
-    },
     /// The device refused.
     #[cfg(target_os = "linux")]
     #[error(transparent)]

@@ -27,6 +27,7 @@ mod error;
 mod failures;
 mod loader;
 mod pager;
+mod patience;
 mod recorder;
 mod stats;
 mod stream;
@@ -38,8 +39,8 @@ pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
-    Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
-    Part, StoredFile, Tensor, cast,
+    Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
+    Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
 };
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;

@@ -6,6 +6,7 @@
 use crate::error::WeightError;
 use crate::failures::Failures;
 use crate::loader::Loader;
+use crate::patience::Patience;
 use crate::recorder::{Record, RecordKind, Recorder};
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
@@ -146,6 +147,7 @@ pub struct Pager {
     reading_since: u64,
     busy_since: Option<u64>,
     passes: HashMap<u32, Pass>,
+    patience: Patience,
     resizing: Vec<Sender<()>>,
     settling: Vec<Sender<()>>,
     recorder: Recorder,
@@ -169,6 +171,7 @@ impl Pager {
             reading_since: 0,
             busy_since: None,
             passes: HashMap::new(),
+            patience: Patience::default(),
             resizing: Vec::new(),
             settling: Vec::new(),
             recorder: Recorder::default(),
@@ -209,6 +212,9 @@ impl Pager {
             }
             self.resume_paused();
             self.engine.pump(&mut actions);
+            if self.patience.is_over(&mut self.engine, now) {
+                self.engine.pump(&mut actions);
+            }
             for action in actions.drain(..) {
                 if let Err(error) = self.act(action, now) {
                     log::error!("streaming ends: {error}");
@@ -228,11 +234,10 @@ impl Pager {
                     let _ = done.send(());
                 }
             }
-            let pause = self.pauses.iter().map(|&(due, _)| due).min();
-            self.shared.space.wait(
-                rings,
-                pause.map(|due| due.saturating_duration_since(Instant::now())),
-            );
+            let paused = self.pauses.iter().map(|&(due, _)| due).min();
+            let paused = paused.map(|due| due.saturating_duration_since(Instant::now()));
+            let timeout = paused.into_iter().chain(self.patience.lasts()).min();
+            self.shared.space.wait(rings, timeout);
         }
     }
 
@@ -411,6 +416,7 @@ impl Pager {
             }
             pass.depth = pass.depth.saturating_sub(1);
             if pass.depth == 0 {
+                self.patience.passed(thread);
                 let pass_bytes = stats.bytes_read - pass.bytes_before;
                 let (pass_ns, pass_stall_ns) =
                     (now - pass.since, stats.stall_ns - pass.stall_before);
@@ -508,8 +514,11 @@ impl Pager {
         // SAFETY: the slot is this chunk's, the chunk is absent, and the engine gives the slot to nobody else before
         // the completion.
         unsafe {
-            self.loader
-                .load(layout, chunk, space.slot(slot), to_token(chunk, slot))
+            self.loader.load(
+                layout.pieces(chunk),
+                space.slot(slot),
+                to_token(chunk, slot),
+            )
         }
     }
 

@@ -96,7 +96,12 @@ impl Stream {
             .unwrap_or_else(|| budget::chunk_bytes(options.memory, &parameters));
         let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
         let layout = Layout::new(&lengths, parameters, chunk_size)?;
-        let needs = Needs::of(&contents, &layout);
+        let needs = Needs::of(
+            &contents,
+            (0..layout.chunks())
+                .filter(|&chunk| layout.is_used(chunk))
+                .map(|chunk| layout.pieces(chunk)),
+        );
         let buffers = needs.memory();
         let slots = budget::slots(options.memory, chunk_bytes, buffers)?;
 

@@ -15,12 +15,17 @@ use weightstream::cuda::{DeviceOptions, DeviceStream, Driver, Simulated, StreamH
 use weightstream::source::fault::{Effect, Fault, Faults, Faulty};
 use weightstream::source::{ReadErrorKind, open};
 use weightstream::{Parameter, Part, StreamError};
+use weightstream_checkpoint::{Content, Extent, Form, StoredFile};
+use weightstream_codec::{Element, encode};
+use xxhash_rust::xxh3::xxh3_64;
 
 const GRANULE: usize = 64 << 10;
 const KIB: u64 = 1 << 10;
 
+/// Bytes like those of bf16 weights: every second one has few values.
 fn byte(at: u64) -> u8 {
-    (at.wrapping_mul(0x9E37_79B9) >> 13) as u8
+    let random = (at.wrapping_mul(0x9E37_79B9) >> 13) as u8;
+    if at % 2 == 1 { 60 + random % 3 } else { random }
 }
 
 struct Model {
@@ -424,4 +429,82 @@ fn a_full_device_is_an_error_at_open() {
         "{error}"
     );
     assert_eq!(driver.live(), weightstream::cuda::Live::default());
+}
+
+/// The model's file, coded in frames of 100,000 bytes, some of them kept as they are and checked.
+fn coded(model: &Model) -> Content {
+    let path = model._folder.path().join("coded");
+    let (mut stored, mut extents) = (Vec::new(), Vec::new());
+    for (number, frame) in model.bytes.chunks(100_000).enumerate() {
+        let mut kept = Vec::new();
+        let mut coded = 0;
+        if number % 5 == 2 {
+            kept.extend_from_slice(frame);
+        } else {
+            encode(Element::Bf16, frame, &mut kept);
+            coded = kept.len() as u32;
+        }
+        kept.resize(kept.len().next_multiple_of(64), 0);
+        let checksum = xxh3_64(&kept);
+        extents.push(Extent {
+            start: number as u64 * 100_000,
+            length: frame.len() as u64,
+            file: 0,
+            offset: stored.len() as u64,
+            stored: kept.len() as u64,
+            form: if coded > 0 {
+                Form::Coded { coded, checksum }
+            } else {
+                Form::Checked { checksum }
+            },
+        });
+        stored.extend(kept);
+    }
+    std::fs::write(&path, &stored).unwrap();
+    let length = stored.len() as u64;
+    Content::new(vec![StoredFile { path, length }], extents).unwrap()
+}
+
+#[test]
+fn coded_weights_are_decoded_on_their_way_to_the_host() {
+    let model = layers(8);
+    let content = coded(&model);
+    assert!(content.files()[0].length < content.length() * 4 / 5);
+    for host in [16 << 20, 5 << 20] {
+        let driver = Simulated::new(GRANULE, 1 << 30, 9, false).unwrap();
+        let options = model.options(&driver, 1700 * KIB, host);
+        let contents = [content.clone()];
+        let stream =
+            DeviceStream::over(&contents, model.parameters.clone(), &model.blocks, options)
+                .unwrap();
+        for _ in 0..3 {
+            model.pass(&driver, &stream, USER);
+        }
+        assert!(stream.stats().1.host_used <= host);
+        settled(&driver, stream);
+    }
+}
+
+#[test]
+fn damaged_codes_are_an_error_before_any_kernel() {
+    let model = layers(4);
+    let content = coded(&model);
+    let path = content.files()[0].path.clone();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let driver = Simulated::new(GRANULE, 1 << 30, 9, false).unwrap();
+    let options = model.options(&driver, 1700 * KIB, 16 << 20);
+    let stream =
+        DeviceStream::over(&[content], model.parameters.clone(), &model.blocks, options).unwrap();
+    let failed = (1..=model.blocks.len()).filter(|&block| match stream.enter(block as u32, USER) {
+        Ok(ticket) => {
+            stream.leave(ticket, USER).unwrap();
+            false
+        }
+        Err(error) => matches!(error, StreamError::Weight(_)),
+    });
+    assert!(failed.count() > 0);
+    settled(&driver, stream);
 }

@@ -1,6 +1,7 @@
 //! What the pager and the callers share, under one lock.
 
 use crate::error::WeightError;
+use crate::loader::Loader;
 use crate::recorder::{Record, RecordKind, Recorder};
 use crate::stats::Stats;
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +13,14 @@ use weightstream_memory::cuda::{
     CopyQueue, CudaError, DevicePool, Driver, Event, PinnedPool, StreamHandle,
 };
 use weightstream_source::{Completion, Destination, Piece, ReadErrorKind, Request, Source};
+
+/// Who brings chunks into host slots.
+pub enum Feed {
+    /// Reads the files' ranges as they are.
+    Files(Box<dyn Source>),
+    /// Reads and decodes.
+    Decoded(Loader),
+}
 
 /// A failed read is tried again after these pauses before it counts as failed.
 const PAUSES: [Duration; 3] = [
@@ -57,7 +66,7 @@ pub struct Core {
     pub pool: DevicePool,
     pub copies: CopyQueue,
     /// Ends all reads when it is dropped.
-    pub source: Option<Box<dyn Source>>,
+    pub feed: Option<Feed>,
     opened: Instant,
     reading: HashMap<u32, Reading>,
     pauses: Vec<(Instant, u32)>,
@@ -85,7 +94,7 @@ impl Core {
         tiers: Tiers,
         pool: DevicePool,
         copies: CopyQueue,
-        source: Box<dyn Source>,
+        feed: Feed,
         stats: Stats,
         opened: Instant,
     ) -> Self {
@@ -96,7 +105,7 @@ impl Core {
             tiers,
             pool,
             copies,
-            source: Some(source),
+            feed: Some(feed),
             opened,
             reading: HashMap::new(),
             pauses: Vec::new(),
@@ -279,20 +288,13 @@ impl Core {
         let now = self.now();
         match action {
             TierAction::Read { chunk, slot } => {
-                let reads = self.layout.fill(chunk).map(|fill| &fill.reads[..]);
-                let bytes = reads
-                    .unwrap_or_default()
-                    .iter()
-                    .map(|read| read.length as u64)
-                    .sum();
                 let reading = Reading {
                     slot,
-                    bytes,
+                    bytes: self.submit(chunk, slot),
                     since: now,
                     attempts: 0,
                 };
                 self.reading.insert(chunk, reading);
-                self.submit(chunk, slot);
             }
             TierAction::Withdraw { chunk, .. } => {
                 self.pool.withdraw(chunk)?;
@@ -336,11 +338,20 @@ impl Core {
         Ok(())
     }
 
-    fn submit(&self, chunk: u32, slot: u32) {
-        let (Some(source), Some(fill)) = (&self.source, self.layout.fill(chunk)) else {
-            return;
+    /// Starts to read a chunk; gives the bytes that are read for it.
+    fn submit(&self, chunk: u32, slot: u32) -> u64 {
+        let (Some(feed), Some(fill)) = (&self.feed, self.layout.fill(chunk)) else {
+            return 0;
         };
-        let start = self.host.start(slot);
+        let (start, token) = (self.host.start(slot), u64::from(chunk));
+        let source = match feed {
+            Feed::Files(source) => source,
+            // SAFETY: the slot is as large as a chunk and this chunk's alone until the completion; the layout keeps
+            // pieces inside the chunk.
+            Feed::Decoded(loader) => unsafe {
+                return loader.load(fill.pieces.iter().copied(), start, token);
+            },
+        };
         let pieces = fill
             .reads
             .iter()
@@ -354,10 +365,8 @@ impl Core {
                 room: read.room,
             })
             .collect();
-        source.submit(Request {
-            token: u64::from(chunk),
-            pieces,
-        });
+        source.submit(Request { token, pieces });
+        fill.reads.iter().map(|read| read.length as u64).sum()
     }
 
     /// The counters as they are now.

@@ -1,8 +1,9 @@
 //! The face of a model's weights on a device.
 
-use crate::cuda::core::{Core, Pass};
+use crate::cuda::core::{Core, Feed, Pass};
 use crate::cuda::pager::{self, Shared};
 use crate::error::StreamError;
+use crate::loader::{Loader, Needs};
 use crate::recorder::{Record, RecordKind};
 use crate::stats::Stats;
 use crate::stream::{OpenSource, plain_content};
@@ -11,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use weightstream_checkpoint::{BlockLayout, Content, Parameter};
+use weightstream_checkpoint::{BlockLayout, Content, Parameter, SlotImage};
 use weightstream_engine::tiers::{Blocks, Depths, Tiers};
 use weightstream_memory::cuda::{
     CopyQueue, CudaError, DevicePool, Driver, PinnedPool, Reservation, StreamHandle,
@@ -103,10 +104,10 @@ impl DeviceStream {
         )
     }
 
-    /// As [`open`](Self::open), over `contents`, of which each must be a file as it is.
+    /// As [`open`](Self::open), over `contents` of any form; what is coded is decoded on its way into host memory.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and for contents in another form.
+    /// As [`open`](Self::open).
     pub fn over(
         contents: &[Content],
         parameters: Vec<Parameter>,
@@ -114,12 +115,11 @@ impl DeviceStream {
         options: DeviceOptions,
     ) -> Result<Self, StreamError> {
         let opened = Instant::now();
-        if let Some(coded) = contents.iter().find(|content| !content.is_plain()) {
-            return Err(StreamError::Form {
-                path: coded.path().display().to_string(),
-            });
-        }
-        let files: Vec<PathBuf> = contents.iter().map(Content::path).collect();
+        let image = if contents.iter().all(Content::is_plain) {
+            SlotImage::File
+        } else {
+            SlotImage::Device
+        };
         let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
         let driver = options.driver;
         let granularity = driver.granularity() as u64;
@@ -133,7 +133,14 @@ impl DeviceStream {
         };
         // Smaller chunks where the blocks just don't fit whole large ones.
         let (layout, tiers) = loop {
-            let layout = BlockLayout::new(&lengths, parameters.clone(), blocks, chunk_bytes)?;
+            let layout =
+                BlockLayout::new(&lengths, parameters.clone(), blocks, chunk_bytes, image)?;
+            let needs = Needs::of(
+                contents,
+                (0..layout.chunks())
+                    .filter_map(|chunk| layout.fill(chunk))
+                    .map(|fill| fill.pieces.iter().copied()),
+            );
             let slots = usize::try_from(options.memory / chunk_bytes)
                 .unwrap_or(usize::MAX)
                 .min(layout.chunks() as usize);
@@ -144,7 +151,7 @@ impl DeviceStream {
             if host_slots < least_host {
                 return Err(StreamError::HostBudget {
                     given: options.host_memory,
-                    least: (least_host * layout.slot_bytes()) as u64,
+                    least: (least_host * layout.slot_bytes()) as u64 + needs.memory(),
                 });
             }
             let host_slots = host_slots.min(layout.chunks() as usize);
@@ -156,7 +163,7 @@ impl DeviceStream {
                 always: layout.chunks_of(&outside(blocks, layout.parameters().len())),
             };
             match Tiers::new(known, slots, host_slots, depths) {
-                Ok(tiers) => break (layout, (tiers, slots, host_slots)),
+                Ok(tiers) => break (layout, (tiers, slots, host_slots, needs)),
                 Err(_) if options.chunk_bytes.is_none() && chunk_bytes >= 2 * granularity => {
                     chunk_bytes = chunk_bytes / 2 / granularity * granularity;
                 }
@@ -168,7 +175,7 @@ impl DeviceStream {
                 }
             }
         };
-        let (tiers, slots, host_slots) = tiers;
+        let (tiers, slots, host_slots, needs) = tiers;
         let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
         let pool = DevicePool::new(Arc::clone(&driver), layout.chunks(), chunk_size, slots)?;
         let copies = CopyQueue::new(Arc::clone(&driver))?;
@@ -182,7 +189,7 @@ impl DeviceStream {
         };
 
         let receiver: Arc<OnceLock<Weak<Shared>>> = Arc::default();
-        let source = {
+        let feed = {
             // The source lives inside what is shared, and is there before it.
             let receiver = Arc::clone(&receiver);
             let on_completion: OnCompletion = Arc::new(move |completion| {
@@ -191,12 +198,30 @@ impl DeviceStream {
                     shared.ring();
                 }
             });
-            match options.source {
-                Some(open) => open(&files, on_completion)?,
-                None => weightstream_source::open(&files, on_completion)?,
+            match (image, options.source) {
+                (SlotImage::Device, open) => {
+                    let contents = contents.to_vec();
+                    Feed::Decoded(Loader::open(
+                        contents,
+                        chunk_size,
+                        needs,
+                        open,
+                        on_completion,
+                    )?)
+                }
+                (SlotImage::File, open) => {
+                    let files: Vec<PathBuf> = contents.iter().map(Content::path).collect();
+                    Feed::Files(match open {
+                        Some(open) => open(&files, on_completion)?,
+                        None => weightstream_source::open(&files, on_completion)?,
+                    })
+                }
             }
         };
-        let name = source.name();
+        let name = match &feed {
+            Feed::Files(source) => source.name(),
+            Feed::Decoded(loader) => loader.name(),
+        };
         let always = layout.chunks_of(&outside(blocks, layout.parameters().len()));
         let layout = Arc::new(layout);
         let reservation = Arc::clone(pool.reservation());
@@ -206,7 +231,7 @@ impl DeviceStream {
             tiers,
             pool,
             copies,
-            source,
+            feed,
             stats,
             opened,
         );
@@ -524,8 +549,8 @@ impl DeviceStream {
             }
         }
         // Ends the reads: nothing writes to host memory after this.
-        let source = self.shared.lock().source.take();
-        drop(source);
+        let feed = self.shared.lock().feed.take();
+        drop(feed);
         if let Err(error) = self.settle() {
             // Memory that the device may still use is better lost than given to somebody else.
             log::error!("device memory is not given back: {error}");

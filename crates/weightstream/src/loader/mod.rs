@@ -15,7 +15,7 @@ use plan::{Contents, Plan};
 pub use read::{Reader, read};
 use std::path::PathBuf;
 use std::sync::Arc;
-use weightstream_checkpoint::{Content, Form, Layout};
+use weightstream_checkpoint::{Content, Form, Piece as Placed};
 use weightstream_source::{Destination, OnCompletion, Piece, Request, Source};
 use workers::{Decoding, Workers};
 
@@ -45,8 +45,11 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// What the chunks of `layout` need.
-    pub fn of(contents: &[Content], layout: &Layout) -> Self {
+    /// What chunks of these pieces need.
+    pub fn of<P: IntoIterator<Item = Placed>>(
+        contents: &[Content],
+        chunks: impl IntoIterator<Item = P>,
+    ) -> Self {
         let decoded = |content: &Content| {
             let mut extents = content.extents(0..content.length());
             extents.any(|extent| extent.form != Form::Plain)
@@ -55,9 +58,9 @@ impl Needs {
             return Self::default();
         }
         let contents = Contents::new(contents.to_vec());
-        let chunks = (0..layout.chunks()).filter(|&chunk| layout.is_used(chunk));
         let buffer_bytes = chunks
-            .map(|chunk| contents.plan(layout.pieces(chunk)).staging())
+            .into_iter()
+            .map(|pieces| contents.plan(pieces).staging())
             .max()
             .unwrap_or(0);
         if buffer_bytes == 0 {
@@ -113,13 +116,19 @@ impl Loader {
         })
     }
 
-    /// Starts to load `chunk` into the memory from `slot` on; gives the bytes that are read for it. The completion
-    /// has `token`.
+    /// Starts to load a chunk of these pieces into the memory from `slot` on; gives the bytes that are read for it.
+    /// The completion has `token`.
     ///
     /// # Safety
-    /// Until the completion, the chunk's bytes from `slot` on may be written and nothing else accesses them.
-    pub unsafe fn load(&self, layout: &Layout, chunk: u32, slot: *mut u8, token: u64) -> u64 {
-        let plan = self.contents.plan(layout.pieces(chunk));
+    /// Until the completion, the chunk's bytes from `slot` on may be written and nothing else accesses them. The
+    /// pieces lie inside the chunk.
+    pub unsafe fn load(
+        &self,
+        pieces: impl IntoIterator<Item = Placed>,
+        slot: *mut u8,
+        token: u64,
+    ) -> u64 {
+        let plan = self.contents.plan(pieces);
         let bytes = plan.bytes();
         let mut request = Request {
             token,
