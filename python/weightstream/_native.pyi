@@ -52,6 +52,8 @@ class Contents:
     def __len__(self) -> int: ...
     def joined(self, other: Contents) -> Contents:
         """These, and behind them the others."""
+    def cast(self, parts: Sequence[tuple[int, int, int]], dtype: str) -> list[tuple[int, int, int]] | None:
+        """Where the parts' elements are to be had as `dtype`; None where they are not."""
     def read(self, parts: Sequence[tuple[int, int, int]], address: int, length: int) -> None:
         """Write the parts' bytes one after another to memory of `length` bytes at `address`.
 

@@ -16,6 +16,7 @@ from weightstream import _native
 from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.budget import Budget, Share, parse_budget
 from weightstream.errors import CheckpointError
+from weightstream.gguf import is_gguf
 from weightstream.lazy import Source
 from weightstream.memory import parse_memory
 from weightstream.parameters import Slot, match, place, refuse_meta, settle
@@ -45,7 +46,7 @@ def load(
     resident: Sequence[str] = (),
     **kwargs: Any,
 ) -> Any:
-    """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
+    """Build the model of a checkpoint folder or GGUF file and stream its weights through `memory` bytes.
 
     The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the
     class comes from its config.json unless given. The model and its weights are, bit for bit, what
@@ -54,6 +55,8 @@ def load(
     Args:
         path: the folder.
         memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
+        path: the folder, or the .gguf file.
+        memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
         dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
             Weights stored as another dtype are converted once, one by one, to a side file under
             ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
@@ -72,7 +75,8 @@ def load(
     """
     folder = Path(path)
     start = _starter(memory, device, host_memory, resident)
-    described = _read_config(folder) if config is None or model_class is None else {}
+    describes_itself = is_gguf(folder) or (config is not None and model_class is not None)
+    described = {} if describes_itself else _read_config(folder)
     if _is_of(model_class, "diffusers") if model_class else "_class_name" in described:
         from weightstream import diffusers as library
     else:
