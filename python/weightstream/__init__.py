@@ -20,8 +20,8 @@ from weightstream.errors import (
     ReadError,
     WeightstreamError,
 )
-from weightstream.program import Program
 from weightstream.order import Order, order
+from weightstream.program import Program
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
@@ -39,9 +39,9 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "Governor",
+    "Order",
     "Program",
     "ProgramError",
-    "Order",
     "ReadError",
     "Residency",
     "Stats",

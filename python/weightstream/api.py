@@ -53,10 +53,8 @@ def load(
     `from_pretrained(path, dtype="auto")` makes of it.
 
     Args:
-        path: the folder.
-        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
         path: the folder, or the .gguf file.
-        memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
+        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
         dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
             Weights stored as another dtype are converted once, one by one, to a side file under
             ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
@@ -194,7 +192,6 @@ def _start(
     guards = protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
     streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
-    streamed.handles = install_hooks(module, streamed)
     streamed.handles = [*guards, *install_hooks(module, streamed)]
     attach(module, streamed)
     return module

@@ -19,14 +19,9 @@ mod pt2;
 mod safetensors;
 mod torch;
 
-<<<<<<< HEAD
-pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotRead};
-pub use content::{Content, ContentError, Extent, Form, StoredFile, cast};
-=======
 pub use archive::{Archive, Entry};
 pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotImage, SlotRead};
-pub use content::{Content, ContentError, Extent, Form, StoredFile};
->>>>>>> main
+pub use content::{Content, ContentError, Extent, Form, StoredFile, cast};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};
