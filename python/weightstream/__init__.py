@@ -11,7 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from weightstream import errors, guard
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.empty import empty
-from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+from weightstream.errors import (
+    BudgetError,
+    CheckpointError,
+    ClosedError,
+    ProgramError,
+    ReadError,
+    WeightstreamError,
+)
+from weightstream.program import Program
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
@@ -27,6 +35,8 @@ __all__ = [
     "BudgetError",
     "CheckpointError",
     "ClosedError",
+    "Program",
+    "ProgramError",
     "ReadError",
     "Residency",
     "Stats",
