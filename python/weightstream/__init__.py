@@ -11,8 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from weightstream import errors, guard
 from weightstream.api import close, load, resize, stats, stream
 from weightstream.empty import empty
-from weightstream.errors import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+from weightstream.errors import (
+    BudgetError,
+    CheckpointError,
+    ClosedError,
+    ProgramError,
+    ReadError,
+    WeightstreamError,
+)
 from weightstream.order import Order, order
+from weightstream.program import Program
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
 from weightstream.timeline import Timeline, trace
@@ -29,6 +37,8 @@ __all__ = [
     "CheckpointError",
     "ClosedError",
     "Order",
+    "Program",
+    "ProgramError",
     "ReadError",
     "Residency",
     "Stats",

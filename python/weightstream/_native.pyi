@@ -27,6 +27,9 @@ def look(only: bool) -> None:
     only: no other thread of Python's may have had it used by a library's worker.
     """
 
+class ProgramError(WeightstreamError):
+    """An exported program that can't be read or run: names node, operator and what was expected."""
+
 class Tensor:
     """One tensor of a checkpoint, as stored. Nothing of it is read."""
 
@@ -118,6 +121,23 @@ class Stream:
 
 def run_command(arguments: Sequence[str], executable: str) -> int:
     """Run the command `weightstream`; the first argument is its own name. Returns its exit code."""
+
+class Program:
+    """A program that torch.export.save wrote. Tensors are (dtype, shape, bytes); numbers are numbers."""
+
+    @staticmethod
+    def open(
+        path: str, memory: int | None = None, model: str | None = None, threads: int | None = None
+    ) -> Program: ...
+    def structure(self) -> tuple[str, str]:
+        """The serialised pytrees of inputs and outputs."""
+    def inputs(self) -> list[str]: ...
+    def outputs(self) -> list[str]: ...
+    def run(self, inputs: Sequence[Any]) -> list[Any]: ...
+    def reset(self) -> None: ...
+    def resize(self, memory: int) -> None: ...
+    def activation_peak(self) -> int: ...
+    def stats(self) -> dict[str, Any]: ...
 
 class Device:
     """A GPU, or a simulated one."""

@@ -1,5 +1,19 @@
 """The errors that weightstream raises; all derive from `WeightstreamError`, a RuntimeError."""
 
-from weightstream._native import BudgetError, CheckpointError, ClosedError, ReadError, WeightstreamError
+from weightstream._native import (
+    BudgetError,
+    CheckpointError,
+    ClosedError,
+    ProgramError,
+    ReadError,
+    WeightstreamError,
+)
 
-__all__ = ["BudgetError", "CheckpointError", "ClosedError", "ReadError", "WeightstreamError"]
+__all__ = [
+    "BudgetError",
+    "CheckpointError",
+    "ClosedError",
+    "ProgramError",
+    "ReadError",
+    "WeightstreamError",
+]

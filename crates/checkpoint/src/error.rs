@@ -216,6 +216,13 @@ pub enum CheckpointError {
     )]
     DuplicateEntry { index: PathBuf, tensor: String },
 
+    #[error("{}: expected {expected}, came {came}", file.display())]
+    Archive {
+        file: PathBuf,
+        expected: &'static str,
+        came: String,
+    },
+
     #[error("{}: {source}", file.display())]
     Content {
         file: PathBuf,

@@ -41,8 +41,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, a `*.safetensors.index.json`, the manifest of a packed checkpoint, or a folder
-    /// that holds one of these.
+    /// Opens a `.safetensors`, `.pt`, `.bin` or `.pt2` file, the JSON index of a sharded checkpoint, the manifest of a packed
+    /// checkpoint, or a folder that holds one of these.
     ///
     /// # Errors
     /// Anything about the files that would make reading a tensor wrong or impossible.

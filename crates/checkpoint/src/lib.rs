@@ -5,6 +5,7 @@
 //! [`Layout`] then gives each parameter of a model a fixed address and says from which file ranges
 //! each chunk of that address space is filled.
 
+mod archive;
 mod block_layout;
 mod content;
 mod dtype;
@@ -13,12 +14,15 @@ mod huggingface;
 mod index;
 mod layout;
 pub mod packed;
+mod pt2;
 mod safetensors;
 mod torch;
 
+pub use archive::{Archive, Entry};
 pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotImage, SlotRead};
 pub use content::{Content, ContentError, Extent, Form, StoredFile};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};
 pub use layout::{Layout, LayoutError, Parameter, Part, Piece, Placement};
+pub use pt2::{exported_dtype, exported_models};

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use weightstream_checkpoint::{Checkpoint, CheckpointError, Dtype};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -17,13 +19,11 @@ fn fixture(name: &str) -> PathBuf {
 fn archive(pickle: &[u8]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pt");
-    let mut writer = rawzip::ZipArchiveWriter::new(std::fs::File::create(&path).unwrap());
+    let mut writer = ZipWriter::new(std::fs::File::create(&path).unwrap());
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     for (name, bytes) in [("a/data.pkl", pickle), ("a/data/0", &[7; 64])] {
-        let (mut entry, config) = writer.new_file(name).start().unwrap();
-        let mut data = config.wrap(&mut entry);
-        std::io::Write::write_all(&mut data, bytes).unwrap();
-        let (_, descriptor) = data.finish().unwrap();
-        entry.finish(descriptor).unwrap();
+        writer.start_file(name, stored).unwrap();
+        std::io::Write::write_all(&mut writer, bytes).unwrap();
     }
     writer.finish().unwrap();
     (folder, path)

@@ -1,4 +1,5 @@
 use crate::{MemoryFormat, OperatorError, Tensor, Value};
+use std::sync::Arc;
 use weightstream::Dtype;
 
 /// The arguments of one call, by the names of the operator's schema. What the graph leaves out has the schema's
@@ -8,12 +9,12 @@ use weightstream::Dtype;
 /// [`take_tensor`](Self::take_tensor) may find that it is the only owner of the memory, and write its result there.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
-    named: Vec<(String, Value)>,
+    named: Vec<(Arc<str>, Value)>,
 }
 
 impl Arguments {
     /// Arguments from names and values.
-    pub fn new<N: Into<String>>(named: impl IntoIterator<Item = (N, Value)>) -> Self {
+    pub fn new<N: Into<Arc<str>>>(named: impl IntoIterator<Item = (N, Value)>) -> Self {
         Self {
             named: named
                 .into_iter()
@@ -23,7 +24,7 @@ impl Arguments {
     }
 
     /// Adds an argument.
-    pub fn push(&mut self, name: impl Into<String>, value: Value) {
+    pub fn push(&mut self, name: impl Into<Arc<str>>, value: Value) {
         self.named.push((name.into(), value));
     }
 
@@ -31,7 +32,7 @@ impl Arguments {
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.named
             .iter()
-            .find(|(other, _)| other == name)
+            .find(|(other, _)| **other == *name)
             .map(|(_, value)| value)
             .filter(|value| !matches!(value, Value::None))
     }
@@ -40,7 +41,7 @@ impl Arguments {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.named
             .iter()
-            .map(|(name, value)| (name.as_str(), value))
+            .map(|(name, value)| (name.as_ref(), value))
     }
 
     /// An argument that must be there.
@@ -69,7 +70,7 @@ impl Arguments {
     /// It was left out or is something else.
     pub fn take_tensor(&mut self, name: &'static str) -> Result<Tensor, OperatorError> {
         self.tensor(name)?;
-        match self.named.iter_mut().find(|(other, _)| other == name) {
+        match self.named.iter_mut().find(|(other, _)| **other == *name) {
             Some((_, value)) => match std::mem::replace(value, Value::None) {
                 Value::Tensor(tensor) => Ok(tensor),
                 other => Err(wrong(name, "a tensor", &other)),

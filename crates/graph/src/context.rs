@@ -67,6 +67,29 @@ impl Context {
         Ok(tensor)
     }
 
+    /// A contiguous tensor whose elements are given as bytes of this machine's order.
+    ///
+    /// # Errors
+    /// The shape has another number of bytes, or there is no memory.
+    pub fn tensor_of_bytes(
+        &self,
+        dtype: Dtype,
+        bytes: &[u8],
+        shape: &[usize],
+    ) -> Result<Tensor, OperatorError> {
+        let tensor = self.empty(dtype, shape)?;
+        let mut target = tensor.storage().write::<u8>(0..tensor.storage().bytes())?;
+        if target.len() != bytes.len() {
+            return Err(OperatorError::Shape {
+                expected: format!("{} bytes of {dtype}", bytes.len()),
+                came: shape.to_vec(),
+            });
+        }
+        target.copy_from_slice(bytes);
+        drop(target);
+        Ok(tensor)
+    }
+
     /// A tensor of no dimensions.
     ///
     /// # Errors

@@ -26,21 +26,34 @@
 //!   divided: streamed and resident runs are compared bit for bit.
 //! - What can't be computed is an [`OperatorError`] that says what was expected and what came. Nothing panics.
 
+mod aliases;
+mod archive;
 mod arena;
 mod arguments;
+mod blocks;
 mod context;
 mod error;
+mod execute;
+mod graph;
 mod kernels;
 pub mod ops;
+mod program;
+mod schema;
+mod signature;
+mod structure;
 mod tensor;
 mod value;
+mod weights;
 
 pub use arena::{Arena, Block};
 pub use arguments::Arguments;
 pub use context::Context;
-pub use error::OperatorError;
+pub use error::{OperatorError, ProgramError, UnsupportedOperators};
+pub use program::{BlockReport, Options, Program, Report, Run};
+pub use signature::{Dimension, Input, InputKind};
 pub use tensor::{
     Element, Elements, ElementsMut, Storage, Tensor, Walk, broadcast_shapes, contiguous_strides,
     dimension, itemsize,
 };
 pub use value::{MemoryFormat, Value};
+pub use weights::State;

@@ -36,12 +36,20 @@ create_exception!(
     "The stream was closed."
 );
 
+create_exception!(
+    weightstream,
+    ProgramError,
+    WeightstreamError,
+    "An exported program that can't be read or run: names node, operator and what was expected."
+);
+
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let python = module.py();
     module.add("WeightstreamError", python.get_type::<WeightstreamError>())?;
     module.add("CheckpointError", python.get_type::<CheckpointError>())?;
     module.add("BudgetError", python.get_type::<BudgetError>())?;
     module.add("ReadError", python.get_type::<ReadError>())?;
+    module.add("ProgramError", python.get_type::<ProgramError>())?;
     module.add("ClosedError", python.get_type::<ClosedError>())
 }
 
@@ -62,5 +70,15 @@ pub fn from_stream(error: StreamError) -> PyErr {
         | StreamError::Thread(_)
         | StreamError::Forked
         | StreamError::Ended => WeightstreamError::new_err(words),
+    }
+}
+
+/// The exception that says the same.
+pub fn from_program(error: weightstream_graph::ProgramError) -> PyErr {
+    use weightstream_graph::ProgramError as Error;
+    match error {
+        Error::Stream(error) => from_stream(error),
+        Error::Checkpoint(error) => CheckpointError::new_err(error.to_string()),
+        error => ProgramError::new_err(error.to_string()),
     }
 }

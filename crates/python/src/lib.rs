@@ -9,6 +9,7 @@ mod device;
 mod errors;
 mod faults;
 mod logging;
+mod program;
 mod stream;
 
 use pyo3::prelude::*;
@@ -23,6 +24,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<checkpoint::Contents>()?;
     module.add_class::<checkpoint::Tensor>()?;
     module.add_class::<faults::Faults>()?;
+    module.add_class::<program::Program>()?;
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;

@@ -42,8 +42,8 @@ pub use recorder::{Record, RecordKind};
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
-    Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError, Parameter,
-    Part, StoredFile, Tensor,
+    Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
+    Parameter, Part, StoredFile, Tensor, exported_dtype, exported_models,
 };
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;

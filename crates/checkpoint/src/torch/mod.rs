@@ -1,18 +1,16 @@
-//! What `torch.save` and `torch.export.save` write: zip archives whose records are the storages of tensors.
+//! What `torch.save` writes: zip archives whose records are the storages of tensors.
 //!
 //! No pickle is executed: see [`pickle`].
 
-mod export;
 mod pickle;
-mod records;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::index::Header;
-use crate::{CheckpointError, Content, Tensor};
+use crate::pt2::is_contiguous;
+use crate::{Archive, CheckpointError, Content, Tensor, pt2};
 use pickle::View;
-use records::Records;
 
 /// How a zip archive begins.
 pub const ZIP: &[u8] = b"PK\x03\x04";
@@ -20,43 +18,44 @@ pub const ZIP: &[u8] = b"PK\x03\x04";
 /// How a pickle of `torch.save` began before it wrote archives: protocol 2, and its magic number.
 pub const LEGACY: &[u8] = b"\x80\x02\x8a\x0a";
 
+/// A pickle larger than this describes no model.
+const MAX_PICKLE: u64 = 256 << 20;
+
 /// Reads what the archive at `path` says of its tensors, which get `file` as their content.
 pub fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
-    let records = Records::read(path)?;
-    if let Some(order) = records.bytes(path, "byteorder")?
-        && order != b"little"
-    {
-        let came = String::from_utf8_lossy(&order).into_owned();
-        return Err(failed(
-            path,
-            None,
-            format!("expected little-endian weights, came {came}"),
-        ));
-    }
-    let views = if let Some(table) = records.bytes(path, export::WEIGHTS)? {
-        export::views(&table).map_err(|reason| failed(path, None, reason))?
-    } else if let Some(program) = records.bytes(path, "data.pkl")? {
-        let mut views = pickle::tensors(&program).map_err(|reason| failed(path, None, reason))?;
-        for (_, view) in &mut views {
-            view.storage.insert_str(0, "data/");
-        }
-        views
-    } else {
-        let reason = format!(
-            "expected a record data.pkl (torch.save) or {} (torch.export.save)",
-            export::WEIGHTS
-        );
-        return Err(failed(path, None, reason));
+    let archive = Archive::open(path)?;
+    // Everything is in one folder, named after the file that was written.
+    let program = archive
+        .entries()
+        .map(|(name, _)| name)
+        .find(|name| name.ends_with("/data.pkl") && name.matches('/').count() == 1);
+    let Some(program) = program else {
+        return pt2::read(&archive, file);
     };
-    let mut tensors = views
+    let root = program.trim_end_matches("data.pkl");
+    let order = format!("{root}byteorder");
+    if archive.get(&order).is_some() {
+        let order = archive.read(&order, 16)?;
+        if order != b"little" {
+            let came = String::from_utf8_lossy(&order).into_owned();
+            let reason = format!("expected little-endian weights, came {came}");
+            return Err(failed(path, None, reason));
+        }
+    }
+    let pickle = archive.read(program, MAX_PICKLE)?;
+    let mut tensors = pickle::tensors(&pickle)
+        .map_err(|reason| failed(path, None, reason))?
         .into_iter()
-        .map(|(name, view)| tensor(path, file, &records, name, view))
+        .map(|(name, mut view)| {
+            view.storage.insert_str(0, &format!("{root}data/"));
+            tensor(&archive, file, name, view)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     tensors.sort_by_key(|tensor| (tensor.offset, tensor.length));
     Ok(Header {
         tensors,
         metadata: BTreeMap::new(),
-        contents: vec![Content::plain(path.to_owned(), records.file_length)],
+        contents: vec![Content::plain(path.to_owned(), archive.file_length())],
     })
 }
 
@@ -77,12 +76,12 @@ fn failed(path: &Path, tensor: Option<&str>, reason: String) -> CheckpointError 
 
 /// Where a contiguous view lies in the file.
 fn tensor(
-    path: &Path,
+    archive: &Archive,
     file: u32,
-    records: &Records,
     name: String,
     view: View,
 ) -> Result<Tensor, CheckpointError> {
+    let path = archive.path();
     let failed = |reason: String| failed(path, Some(&name), reason);
     let View {
         storage,
@@ -91,7 +90,7 @@ fn tensor(
         shape,
         strides,
     } = view;
-    let Some((start, available)) = records.range(&storage) else {
+    let Some(record) = archive.get(&storage) else {
         return Err(failed(format!("expected a record {storage:?}, came none")));
     };
     let Some(length) = dtype.bytes(&shape) else {
@@ -108,6 +107,7 @@ fn tensor(
              save it with .contiguous()"
         )));
     }
+    let available = record.length;
     let skipped = offset.checked_mul(dtype.bits() / 8);
     let end = skipped.and_then(|skipped| skipped.checked_add(length));
     let (Some(skipped), Some(_)) = (skipped, end.filter(|&end| end <= available)) else {
@@ -120,17 +120,7 @@ fn tensor(
         dtype,
         shape,
         file,
-        offset: start + skipped,
+        offset: record.offset + skipped,
         length,
-    })
-}
-
-/// Whether elements follow each other. What is along a dimension of one element is nowhere else.
-fn is_contiguous(shape: &[u64], strides: &[u64]) -> bool {
-    let mut expected = 1_u64;
-    shape.iter().zip(strides).rev().all(|(&size, &stride)| {
-        let fits = size == 1 || stride == expected;
-        expected = expected.saturating_mul(size);
-        fits
     })
 }

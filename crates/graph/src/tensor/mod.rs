@@ -151,6 +151,17 @@ impl Tensor {
         self.storage.write(self.offset..self.offset + self.count())
     }
 
+    /// All elements in order, as bytes of this machine's order.
+    ///
+    /// # Errors
+    /// It is not contiguous, or is being written.
+    pub fn bytes(&self) -> Result<Elements<'_, u8>, OperatorError> {
+        self.check_contiguous()?;
+        let start = self.offset * self.itemsize();
+        self.storage
+            .read(start..start + self.count() * self.itemsize())
+    }
+
     /// Memory from the first element to the last one, whatever lies between: to be used with the strides, counted
     /// from its start (see [`Walk`]).
     ///

@@ -70,6 +70,11 @@ impl Storage {
         }
     }
 
+    /// Whether it is somebody else's memory, which can't be written.
+    pub fn is_weight(&self) -> bool {
+        matches!(self, Self::Weight(_))
+    }
+
     /// Whether both are the same memory.
     pub fn is_same(&self, other: &Self) -> bool {
         self.address() == other.address()
