@@ -8,8 +8,9 @@ print(ws.stats(model))
 
 from importlib.metadata import PackageNotFoundError, version
 
-from weightstream import errors, guard
+from weightstream import _interpreter, errors, guard  # noqa: F401
 from weightstream.api import close, load, resize, stats, stream
+from weightstream.budget import Budget, Governor, govern
 from weightstream.empty import empty
 from weightstream.errors import (
     BudgetError,
@@ -33,9 +34,11 @@ except PackageNotFoundError:  # run from the source tree
 guard.listen()
 
 __all__ = [
+    "Budget",
     "BudgetError",
     "CheckpointError",
     "ClosedError",
+    "Governor",
     "Order",
     "Program",
     "ProgramError",
@@ -47,6 +50,7 @@ __all__ = [
     "close",
     "empty",
     "errors",
+    "govern",
     "load",
     "order",
     "residency",

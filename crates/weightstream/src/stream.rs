@@ -329,6 +329,35 @@ impl Stream {
         })
     }
 
+    /// Bytes of memory allowed for weights.
+    pub fn memory(&self) -> u64 {
+        self.shared.stats().budget
+    }
+
+    /// The least memory in bytes that this stream works in.
+    pub fn least(&self) -> u64 {
+        self.shared.stats().least
+    }
+
+    /// Memory in bytes beyond which more is of no use.
+    pub(crate) fn most(&self) -> u64 {
+        let layout = &self.shared.layout;
+        let used = (0..layout.chunks()).filter(|&chunk| layout.is_used(chunk));
+        used.count() as u64 * layout.chunk_bytes() as u64 + self.shared.stats().buffers
+    }
+
+    /// Numbers that change while something is done with the weights, but for weights that are all in memory and used
+    /// outside of blocks.
+    pub(crate) fn done(&self) -> (u64, u64, u64) {
+        let stats = self.shared.stats();
+        (stats.passes, stats.faults, stats.bytes_read)
+    }
+
+    /// Whether a thread is inside a block.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.shared.failures.anybody_inside()
+    }
+
     /// What happened so far: all that the calling thread has seen is in it.
     pub fn stats(&self) -> Stats {
         // A stream that is closed, or not this process', has its last word in the counters already.

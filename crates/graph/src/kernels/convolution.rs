@@ -2,6 +2,7 @@
 
 use super::convert::Real;
 use super::matrix::{Bias, product};
+use super::rows::correlate;
 use super::vectorised;
 use super::window::{Matrix, Window};
 use crate::OperatorError;
@@ -283,28 +284,6 @@ fn depthwise<T: Real>(
             }
             Ok(())
         })
-}
-
-/// `to[i]` = bias + Σ weight[t] · source[i + offset[t]].
-fn correlate(source: &[f32], offsets: &[usize], weights: &[f32], bias: f32, to: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (number, to) in to.chunks_exact_mut(LANES).enumerate() {
-                let mut sums = [bias; LANES];
-                for (&offset, &weight) in offsets.iter().zip(weights) {
-                    let first = number * LANES + offset;
-                    let Some(source) = source.get(first..first + LANES) else {
-                        continue;
-                    };
-                    for (sum, source) in sums.iter_mut().zip(source) {
-                        *sum = weight.mul_add(*source, *sum);
-                    }
-                }
-                to.copy_from_slice(&sums);
-            }
-        },
-    );
 }
 
 /// The transpose of [`convolution`] as a linear map: `weight` is (channel in, channel out / groups, …), and `shape.input`

@@ -108,8 +108,14 @@ pub fn map1<C: Compute, R: Compute>(
         dtype,
         operand.shape(),
         [operand],
+        #[inline(always)]
         |[a]: [&[C]; 1], to: &mut [R]| {
-            each(to, |index| compute(a[index]), a.len());
+            each(
+                to,
+                #[inline(always)]
+                |index| compute(a[index]),
+                a.len(),
+            );
         },
     )
 }
@@ -132,7 +138,12 @@ pub fn map2<C: Compute, R: Compute>(
         operands,
         |[a, b]: [&[C]; 2], to: &mut [R]| {
             let b = &b[..a.len()];
-            each(to, |index| compute(a[index], b[index]), a.len());
+            each(
+                to,
+                #[inline(always)]
+                |index| compute(a[index], b[index]),
+                a.len(),
+            );
         },
     )
 }
@@ -155,7 +166,12 @@ pub fn map3<C: Compute, R: Compute>(
         operands,
         |[a, b, c]: [&[C]; 3], to: &mut [R]| {
             let (b, c) = (&b[..a.len()], &c[..a.len()]);
-            each(to, |index| compute(a[index], b[index], c[index]), a.len());
+            each(
+                to,
+                #[inline(always)]
+                |index| compute(a[index], b[index], c[index]),
+                a.len(),
+            );
         },
     )
 }

@@ -8,7 +8,8 @@ pub fn exp(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let x_in = if x > 89.0 { 89.0 } else { x };
     let x_in = if x_in < -104.0 { -104.0 } else { x_in };
-    let n = (x_in * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = x_in * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x_in));
     // Cephes' minimax polynomial of e^r on ±ln 2 / 2.
     let mut p = 1.987_569_1e-4_f32;
@@ -18,11 +19,12 @@ pub fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_5e-1);
     p = p.mul_add(r, 5e-1);
     let value = p.mul_add(r * r, r) + 1.0;
-    // Two factors, for neither 2^128 nor 2^-150 is a normal number.
-    let n = if n.is_nan() { 0.0 } else { n } as i32;
+    // Two factors, for neither 2^128 nor 2^-150 is a normal number. The integer is read from the sum's last bits: a
+    // conversion that treats NaN and infinity, as Rust's does, would not be vectorised.
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
-    let power = |exponent: i32| f32::from_bits(((exponent + 127) as u32) << 23);
-    value * power(half) * power(n - half)
+    let power = |exponent: i32| f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
+    value * power(half) * power(n.wrapping_sub(half))
 }
 
 /// The logistic function, 1 / (1 + e^-x).

@@ -1,16 +1,16 @@
 //! Products of matrices of float32, bfloat16 and float16, accumulated in float32 and rounded once.
 
 use super::convert::Real;
-use super::reduce::dot;
+use super::rows::{TOGETHER, dots};
 use super::vectorised;
 use super::window::{Matrix, Window, multiply};
 use rayon::prelude::*;
 
 /// Columns of the right matrix that are widened to float32 at once, and rows.
 const PANEL: [usize; 2] = [512, 128];
-/// Products of at most this many rows with a matrix whose columns lie in memory one after the other are dot products:
-/// the matrix is read once, as fast as memory gives it.
-const FEW_ROWS: usize = 6;
+/// Elements of the left matrix, and of the right one, that are multiplied with each other before the next ones are
+/// read: together they stay in the second level cache.
+const CACHED: usize = 1 << 16;
 /// Multiplications that are worth a second thread.
 const WORTH_A_THREAD: usize = 1 << 17;
 
@@ -34,8 +34,9 @@ pub fn product<A: Real, B: Real, T: Real>(
     threads: usize,
 ) {
     let (m, n, k) = (to.rows, to.columns, a.columns);
-    if m <= FEW_ROWS && b.row_stride == 1 && k > 1 {
-        return few_rows(a, b, bias, to);
+    // A layer's weights are like this: no part of them has to be copied into another order.
+    if b.row_stride == 1 && k >= TOGETHER {
+        return rows_with_rows(a, b, bias, to, threads);
     }
     let pieces = if m * n * k < WORTH_A_THREAD {
         1
@@ -164,53 +165,63 @@ pub fn widen<T: Real>(matrix: &Matrix<'_, T>, to: &mut [f32]) {
     }
 }
 
-/// A product of few rows with a matrix whose columns lie in memory one after the other.
-fn few_rows<A: Real, B: Real, T: Real>(
+/// A product with a matrix whose columns lie in memory one after the other. Each column is read once.
+fn rows_with_rows<A: Real, B: Real, T: Real>(
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
     bias: Bias<'_>,
     to: Window<'_, T>,
+    threads: usize,
 ) {
     let (k, m) = (a.columns, to.rows);
-    let mut memory = vec![0f32; m * k];
-    widen(&a, &mut memory);
-    let columns = (WORTH_A_THREAD / k).next_multiple_of(16);
+    let mut memory = Vec::new();
+    let rows = match a.contiguous().and_then(A::slice) {
+        Some(rows) => rows,
+        None => {
+            memory.resize(m * k, 0.0);
+            widen(&a, &mut memory);
+            &memory
+        }
+    };
+    let together = (CACHED / k).clamp(4, 128).next_multiple_of(4);
+    // As many columns as stay in the cache, but some for each thread.
+    let columns = (2 * CACHED / k)
+        .min(to.columns.div_ceil(2 * threads.max(1)))
+        .max(WORTH_A_THREAD / (m * k).max(1))
+        .max(1)
+        .next_multiple_of(16);
     let compute = |(_, first, mut to): (usize, usize, Window<'_, T>)| {
         let weights = b.transposed().part(first..first + to.columns, 0..k);
-        let mut sums = vec![0f32; m * to.columns];
-        let mut widened = Vec::new();
-        for column in 0..to.columns {
-            let Some(elements) = weights.row(column) else {
-                return;
-            };
-            let elements = match B::slice(elements) {
-                Some(elements) => elements,
-                None => {
-                    widened.resize(k, 0.0);
-                    B::load(elements, &mut widened);
-                    &widened
-                }
-            };
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (row, a) in memory.chunks_exact(k).enumerate() {
-                        sums[row * to.columns + column] = dot(a, elements);
-                    }
-                },
-            );
-        }
-        let bias = match bias {
+        let bias_of_columns = match bias {
             Bias::Columns(bias) => Bias::Columns(&bias[first..first + to.columns]),
             other => other,
         };
-        for (row, sums) in sums.chunks_mut(to.columns).enumerate() {
-            add_bias(bias, row, sums);
-            T::store(sums, to.row(row));
+        let mut sums = vec![0f32; m.min(together) * to.columns];
+        let mut tile = vec![[0f32; TOGETHER]; m.min(together)];
+        for (block, rows) in rows.chunks(together * k).enumerate() {
+            let count = rows.len() / k;
+            for column in (0..to.columns).step_by(TOGETHER) {
+                // The last rows are repeated where there are no more.
+                let row = |index: usize| weights.row((column + index).min(to.columns - 1));
+                let [Some(w0), Some(w1), Some(w2), Some(w3)] = [row(0), row(1), row(2), row(3)]
+                else {
+                    return;
+                };
+                dots(rows, k, [w0, w1, w2, w3], &mut tile[..count]);
+                let width = TOGETHER.min(to.columns - column);
+                for (sums, tile) in sums.chunks_mut(to.columns).zip(&tile[..count]) {
+                    sums[column..column + width].copy_from_slice(&tile[..width]);
+                }
+            }
+            for (row, sums) in sums.chunks_mut(to.columns).take(count).enumerate() {
+                let row = block * together + row;
+                add_bias(bias_of_columns, row, sums);
+                T::store(sums, to.row(row));
+            }
         }
     };
     let parts = to.parts(m, columns);
-    if parts.len() == 1 {
+    if parts.len() == 1 || threads == 1 {
         parts.into_iter().for_each(compute);
     } else {
         parts.into_par_iter().for_each(compute);

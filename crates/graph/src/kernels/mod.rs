@@ -8,6 +8,7 @@ mod mathematics;
 mod matrix;
 mod reader;
 mod reduce;
+mod rows;
 mod window;
 
 pub use attention::{Attention, Heads, attention};

@@ -44,23 +44,6 @@ pub fn highest(row: &[f32]) -> f32 {
     pick(folded(lanes, pick), rest)
 }
 
-/// The sum of the products of the elements of two rows of one length.
-#[inline(always)]
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 2 * LANES];
-    let (whole_a, whole_b) = (a.chunks_exact(2 * LANES), b.chunks_exact(2 * LANES));
-    let mut rest = 0f32;
-    for (&a, &b) in whole_a.remainder().iter().zip(whole_b.remainder()) {
-        rest = a.mul_add(b, rest);
-    }
-    for (a, b) in whole_a.zip(whole_b) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane = a.mul_add(b, *lane);
-        }
-    }
-    folded(lanes, |a, b| a + b) + rest
-}
-
 /// Halves are combined until one is left.
 #[inline(always)]
 fn folded<const N: usize>(mut lanes: [f32; N], combine: impl Fn(f32, f32) -> f32) -> f32 {

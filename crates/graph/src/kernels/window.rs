@@ -73,6 +73,13 @@ impl<'a, T: Copy> Matrix<'a, T> {
         }
     }
 
+    /// The memory of all rows, if they follow each other without gaps.
+    pub fn contiguous(&self) -> Option<&'a [T]> {
+        (self.column_stride == 1 && (self.row_stride == self.columns || self.rows <= 1))
+            .then(|| self.elements.get(..self.rows * self.columns))
+            .flatten()
+    }
+
     /// The memory of row `row`, if its elements follow each other.
     pub fn row(&self, row: usize) -> Option<&'a [T]> {
         let first = row * self.row_stride;

@@ -12,7 +12,7 @@ macro_rules! function {
         |context, $arguments| {
             let tensor = $arguments.tensor("self")?;
             $(let $number = $arguments.float_or(stringify!($number), $default)? as f32;)*
-            one(map1::<f32, f32>(context, floating(tensor.dtype()), tensor, |$a| $value)?)
+            one(map1::<f32, f32>(context, floating(tensor.dtype()), tensor, #[inline(always)] |$a| $value)?)
         }
     };
     (|$a:ident| $value:expr) => {
@@ -134,9 +134,27 @@ fn relu(context: &Context, arguments: Arguments) -> Results {
     let tensor = arguments.tensor("self")?;
     let dtype = tensor.dtype();
     one(match kernels::compute_dtype(dtype) {
-        Dtype::I64 => map1::<i64, i64>(context, dtype, tensor, |a| a.max(0))?,
-        Dtype::F64 => map1::<f64, f64>(context, dtype, tensor, |a| if a < 0.0 { 0.0 } else { a })?,
-        _ => map1::<f32, f32>(context, dtype, tensor, |a| if a < 0.0 { 0.0 } else { a })?,
+        Dtype::I64 => map1::<i64, i64>(
+            context,
+            dtype,
+            tensor,
+            #[inline(always)]
+            |a| a.max(0),
+        )?,
+        Dtype::F64 => map1::<f64, f64>(
+            context,
+            dtype,
+            tensor,
+            #[inline(always)]
+            |a| if a < 0.0 { 0.0 } else { a },
+        )?,
+        _ => map1::<f32, f32>(
+            context,
+            dtype,
+            tensor,
+            #[inline(always)]
+            |a| if a < 0.0 { 0.0 } else { a },
+        )?,
     })
 }
 
@@ -145,13 +163,24 @@ fn gelu(context: &Context, arguments: Arguments) -> Results {
     let tensor = arguments.tensor("self")?;
     let dtype = tensor.dtype();
     one(match arguments.text_or("approximate", "none")? {
-        "tanh" => map1::<f32, f32>(context, dtype, tensor, |a| {
-            const SCALE: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2 * 0.5;
-            0.5 * a * (1.0 + tanh(SCALE * (a + 0.044_715 * a * a * a)))
-        })?,
-        _ => map1::<f32, f32>(context, dtype, tensor, |a| {
-            a * 0.5 * (1.0 + erf(a * std::f32::consts::FRAC_1_SQRT_2))
-        })?,
+        "tanh" => map1::<f32, f32>(
+            context,
+            dtype,
+            tensor,
+            #[inline(always)]
+            |a| {
+                const SCALE: f32 =
+                    std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::SQRT_2 * 0.5;
+                0.5 * a * (1.0 + tanh(SCALE * (a + 0.044_715 * a * a * a)))
+            },
+        )?,
+        _ => map1::<f32, f32>(
+            context,
+            dtype,
+            tensor,
+            #[inline(always)]
+            |a| a * 0.5 * (1.0 + erf(a * std::f32::consts::FRAC_1_SQRT_2)),
+        )?,
     })
 }
 
@@ -204,6 +233,7 @@ fn glu(context: &Context, arguments: Arguments) -> Results {
         tensor.dtype(),
         values.shape(),
         [&values, &gates],
+        #[inline(always)]
         |a, b| a * sigmoid(b),
     )?)
 }
@@ -247,22 +277,34 @@ fn softmax(context: &Context, arguments: &Arguments, kind: Softmax) -> Results {
         .optional_dtype("dtype")?
         .unwrap_or(floating(input.dtype()));
     if input.rank() == 0 {
-        return one(map1::<f32, f32>(context, dtype, input, |a| {
-            if a.is_nan() {
-                a
-            } else if kind == Softmax::Logarithm {
-                0.0
-            } else {
-                1.0
-            }
-        })?);
+        return one(map1::<f32, f32>(
+            context,
+            dtype,
+            input,
+            #[inline(always)]
+            |a| {
+                if a.is_nan() {
+                    a
+                } else if kind == Softmax::Logarithm {
+                    0.0
+                } else {
+                    1.0
+                }
+            },
+        )?);
     }
     let dim = input.dimension(arguments.int("dim")?)?;
     let last = input.rank() - 1;
     let rows = input.transpose(dim, last)?;
     let length = rows.shape()[last];
     // Always a copy: it is computed in place.
-    let result = map1::<f32, f32>(context, Dtype::F32, &rows, |a| a)?;
+    let result = map1::<f32, f32>(
+        context,
+        Dtype::F32,
+        &rows,
+        #[inline(always)]
+        |a| a,
+    )?;
     if length > 0 {
         let mut elements = result.elements_mut::<f32>()?;
         let rows = WORTH_A_THREAD.div_ceil(4 * length) * length;

@@ -16,8 +16,8 @@ macro_rules! binary {
         let (left, right) = (operand($context, $arguments, $left)?, operand($context, $arguments, $right)?);
         let shape = broadcast_shapes(left.shape(), right.shape())?;
         one(computed!($dtype,
-            floating C => map2::<C, C>($context, $dtype, &shape, [&left, &right], |$a, $b| $floating)?,
-            integer => map2::<C, C>($context, $dtype, &shape, [&left, &right], |$a, $b| $integer)?))
+            floating C => map2::<C, C>($context, $dtype, &shape, [&left, &right], #[inline(always)] |$a, $b| $floating)?,
+            integer => map2::<C, C>($context, $dtype, &shape, [&left, &right], #[inline(always)] |$a, $b| $integer)?))
     }};
 }
 
@@ -273,7 +273,7 @@ fn power(context: &Context, arguments: Arguments) -> Results {
                 ($($value:literal => |$a:ident| $power:expr),*) => {
                     $(if exponent == $value {
                         return one(computed!(dtype,
-                            floating C => crate::kernels::map1::<C, C>(context, dtype, base, |$a| $power)?,
+                            floating C => crate::kernels::map1::<C, C>(context, dtype, base, #[inline(always)] |$a| $power)?,
                             integer => base.clone()));
                     })*
                 };
@@ -341,10 +341,10 @@ fn add_combined(context: &Context, arguments: &Arguments, divided: bool) -> Resu
         &broadcast_shapes(operands[1].shape(), operands[2].shape())?,
     )?;
     one(computed!(dtype,
-        floating C => map3::<C, C>(context, dtype, &shape, operands, |a, b, c| {
+        floating C => map3::<C, C>(context, dtype, &shape, operands, #[inline(always)] |a, b, c| {
             if divided { a + value as C * b / c } else { a + value as C * b * c }
         })?,
-        integer => map3::<C, C>(context, dtype, &shape, operands, |a, b, c| {
+        integer => map3::<C, C>(context, dtype, &shape, operands, #[inline(always)] |a, b, c| {
             a.wrapping_add((value as i64).wrapping_mul(b).wrapping_mul(c))
         })?))
 }
@@ -359,7 +359,7 @@ fn lerp(context: &Context, arguments: Arguments) -> Results {
         &broadcast_shapes(end.shape(), weight.shape())?,
     )?;
     one(computed!(dtype,
-        floating C => map3::<C, C>(context, dtype, &shape, [start, end, &weight], |a, b, w| {
+        floating C => map3::<C, C>(context, dtype, &shape, [start, end, &weight], #[inline(always)] |a, b, w| {
             if w.abs() < 0.5 { a + w * (b - a) } else { b - (b - a) * (1.0 - w) }
         })?,
         integer => start.clone()))

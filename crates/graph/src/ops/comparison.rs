@@ -13,8 +13,8 @@ macro_rules! compare {
             let common = result_dtype([arguments.value("self")?, arguments.value("other")?]);
             let shape = broadcast_shapes(left.shape(), right.shape())?;
             one(computed!(common,
-                floating C => map2::<C, i64>(context, Dtype::BOOL, &shape, [&left, &right], |$a, $b| i64::from($holds))?,
-                integer => map2::<C, i64>(context, Dtype::BOOL, &shape, [&left, &right], |$a, $b| i64::from($holds))?))
+                floating C => map2::<C, i64>(context, Dtype::BOOL, &shape, [&left, &right], #[inline(always)] |$a, $b| i64::from($holds))?,
+                integer => map2::<C, i64>(context, Dtype::BOOL, &shape, [&left, &right], #[inline(always)] |$a, $b| i64::from($holds))?))
         }
     };
 }
@@ -33,6 +33,7 @@ macro_rules! logical {
                 Dtype::BOOL,
                 &shape,
                 [&left, &right],
+                #[inline(always)]
                 |a, b| {
                     let ($a, $b) = (a != 0.0, b != 0.0);
                     i64::from($holds)
@@ -57,6 +58,7 @@ macro_rules! bitwise {
                 dtype,
                 &shape,
                 [&left, &right],
+                #[inline(always)]
                 |$a, $b| $bits,
             )?)
         }
@@ -83,9 +85,13 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.logical_xor.default", logical!(|a, b| a != b)),
     ("aten.logical_not.default", |context, arguments| {
         let tensor = arguments.tensor("self")?;
-        one(map1::<f64, i64>(context, Dtype::BOOL, tensor, |a| {
-            i64::from(a == 0.0)
-        })?)
+        one(map1::<f64, i64>(
+            context,
+            Dtype::BOOL,
+            tensor,
+            #[inline(always)]
+            |a| i64::from(a == 0.0),
+        )?)
     }),
     ("aten.bitwise_and.Tensor", bitwise!(|a, b| a & b)),
     ("aten.bitwise_and.Scalar", bitwise!(|a, b| a & b)),
@@ -126,9 +132,15 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.bitwise_not.default", |context, arguments| {
         let tensor = arguments.tensor("self")?;
         let boolean = tensor.dtype() == Dtype::BOOL;
-        one(map1::<i64, i64>(context, tensor.dtype(), tensor, |a| {
-            if boolean { i64::from(a == 0) } else { !a }
-        })?)
+        one(map1::<i64, i64>(
+            context,
+            tensor.dtype(),
+            tensor,
+            #[inline(always)]
+            |a| {
+                if boolean { i64::from(a == 0) } else { !a }
+            },
+        )?)
     }),
     ("aten.isnan.default", |context, arguments| {
         holds(context, &arguments, f64::is_nan)
@@ -169,6 +181,7 @@ fn holds(context: &Context, arguments: &Arguments, holds: fn(f64) -> bool) -> Re
         context,
         Dtype::BOOL,
         arguments.tensor("self")?,
+        #[inline(always)]
         |a| i64::from(holds(a)),
     )?)
 }
@@ -205,6 +218,6 @@ fn chosen(context: &Context, dtype: Dtype, operands: [&crate::Tensor; 3]) -> Res
         &broadcast_shapes(left.shape(), right.shape())?,
     )?;
     one(computed!(dtype,
-        floating C => map3::<C, C>(context, dtype, &shape, operands, |c, a, b| if c != 0.0 { a } else { b })?,
-        integer => map3::<C, C>(context, dtype, &shape, operands, |c, a, b| if c != 0 { a } else { b })?))
+        floating C => map3::<C, C>(context, dtype, &shape, operands, #[inline(always)] |c, a, b| if c != 0.0 { a } else { b })?,
+        integer => map3::<C, C>(context, dtype, &shape, operands, #[inline(always)] |c, a, b| if c != 0 { a } else { b })?))
 }

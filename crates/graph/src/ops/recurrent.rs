@@ -164,6 +164,7 @@ impl Layer<'_> {
                 dtype,
                 input.shape(),
                 [input, hidden],
+                #[inline(always)]
                 |a, b| tanh(a + b),
             )?]),
             Cell::Relu => Ok(vec![map2::<f32, f32>(
@@ -171,36 +172,56 @@ impl Layer<'_> {
                 dtype,
                 input.shape(),
                 [input, hidden],
+                #[inline(always)]
                 |a, b| (a + b).max(0.0),
             )?]),
             Cell::Gru => {
                 let gate = |index| {
                     let (a, b) = (part(input, index, 3)?, part(hidden, index, 3)?);
-                    map2::<f32, f32>(context, dtype, a.shape(), [&a, &b], |a, b| sigmoid(a + b))
+                    map2::<f32, f32>(
+                        context,
+                        dtype,
+                        a.shape(),
+                        [&a, &b],
+                        #[inline(always)]
+                        |a, b| sigmoid(a + b),
+                    )
                 };
                 let (reset, update) = (gate(0)?, gate(1)?);
                 let (a, b) = (part(input, 2, 3)?, part(hidden, 2, 3)?);
-                let new =
-                    map3::<f32, f32>(context, dtype, a.shape(), [&a, &b, &reset], |a, b, r| {
-                        tanh(a + r * b)
-                    })?;
+                let new = map3::<f32, f32>(
+                    context,
+                    dtype,
+                    a.shape(),
+                    [&a, &b, &reset],
+                    #[inline(always)]
+                    |a, b, r| tanh(a + r * b),
+                )?;
                 Ok(vec![map3::<f32, f32>(
                     context,
                     dtype,
                     new.shape(),
                     [&new, &state[0], &update],
+                    #[inline(always)]
                     |n, h, z| (h - n) * z + n,
                 )?])
             }
             Cell::Lstm => {
-                let all =
-                    map2::<f32, f32>(context, dtype, input.shape(), [input, hidden], |a, b| a + b)?;
+                let all = map2::<f32, f32>(
+                    context,
+                    dtype,
+                    input.shape(),
+                    [input, hidden],
+                    #[inline(always)]
+                    |a, b| a + b,
+                )?;
                 let (forget, candidate) = (part(&all, 1, 4)?, part(&all, 2, 4)?);
                 let entered = map2::<f32, f32>(
                     context,
                     Dtype::F32,
                     candidate.shape(),
                     [&part(&all, 0, 4)?, &candidate],
+                    #[inline(always)]
                     |i, g| sigmoid(i) * tanh(g),
                 )?;
                 let kept = map3::<f32, f32>(
@@ -208,6 +229,7 @@ impl Layer<'_> {
                     dtype,
                     candidate.shape(),
                     [&forget, &state[1], &entered],
+                    #[inline(always)]
                     |f, c, e| sigmoid(f) * c + e,
                 )?;
                 let mut output = map2::<f32, f32>(
@@ -215,6 +237,7 @@ impl Layer<'_> {
                     dtype,
                     kept.shape(),
                     [&part(&all, 3, 4)?, &kept],
+                    #[inline(always)]
                     |o, c| sigmoid(o) * tanh(c),
                 )?;
                 if let Some(projection) = self.projection {
@@ -240,6 +263,7 @@ fn affine(
             product.dtype(),
             product.shape(),
             [&product, bias],
+            #[inline(always)]
             |a, b| a + b,
         ),
     }
@@ -252,13 +276,20 @@ fn weight_norm(context: &Context, arguments: Arguments) -> Results {
     let others: Vec<usize> = (0..direction.rank())
         .filter(|other| *other != dim)
         .collect();
-    let squares = map1::<f32, f32>(context, Dtype::F32, direction, |a| a * a)?;
+    let squares = map1::<f32, f32>(
+        context,
+        Dtype::F32,
+        direction,
+        #[inline(always)]
+        |a| a * a,
+    )?;
     let sums = super::reduction::sum_over(context, &squares, &others, true, Dtype::F32)?;
     one(map3::<f32, f32>(
         context,
         direction.dtype(),
         direction.shape(),
         [direction, length, &sums],
+        #[inline(always)]
         |v, g, sum| v * (g / sum.sqrt()),
     )?)
 }

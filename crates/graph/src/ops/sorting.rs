@@ -208,12 +208,13 @@ fn diff(context: &Context, arguments: Arguments) -> Results {
                 dtype,
                 left.shape(),
                 [&right, &left],
+                #[inline(always)]
                 |a, b| a ^ b,
             )?
         } else {
             computed!(dtype,
-                floating C => crate::kernels::map2::<C, C>(context, dtype, left.shape(), [&right, &left], |a, b| a - b)?,
-                integer => crate::kernels::map2::<C, C>(context, dtype, left.shape(), [&right, &left], |a, b| a.wrapping_sub(b))?)
+                floating C => crate::kernels::map2::<C, C>(context, dtype, left.shape(), [&right, &left], #[inline(always)] |a, b| a - b)?,
+                integer => crate::kernels::map2::<C, C>(context, dtype, left.shape(), [&right, &left], #[inline(always)] |a, b| a.wrapping_sub(b))?)
         };
     }
     one(result)
@@ -299,6 +300,7 @@ fn search(
         context,
         dtype,
         values,
+        #[inline(always)]
         |value| {
             row.partition_point(|&edge| if right { edge <= value } else { edge < value }) as i64
         },

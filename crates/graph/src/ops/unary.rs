@@ -13,9 +13,21 @@ macro_rules! real {
             let tensor = arguments.tensor("self")?;
             let dtype = floating(tensor.dtype());
             one(if dtype == Dtype::F64 {
-                map1::<f64, f64>(context, dtype, tensor, |$a| $double)?
+                map1::<f64, f64>(
+                    context,
+                    dtype,
+                    tensor,
+                    #[inline(always)]
+                    |$a| $double,
+                )?
             } else {
-                map1::<f32, f32>(context, dtype, tensor, |$a| $single)?
+                map1::<f32, f32>(
+                    context,
+                    dtype,
+                    tensor,
+                    #[inline(always)]
+                    |$a| $single,
+                )?
             })
         }
     };
@@ -31,8 +43,8 @@ macro_rules! number {
             let tensor = arguments.tensor("self")?;
             let dtype = tensor.dtype();
             one(computed!(dtype,
-                floating C => map1::<C, C>(context, dtype, tensor, |$a| $floating)?,
-                integer => map1::<C, C>(context, dtype, tensor, |$a| $integer)?))
+                floating C => map1::<C, C>(context, dtype, tensor, #[inline(always)] |$a| $floating)?,
+                integer => map1::<C, C>(context, dtype, tensor, #[inline(always)] |$a| $integer)?))
         }
     };
 }
@@ -121,11 +133,11 @@ fn clamp(context: &Context, arguments: Arguments) -> Results {
         &broadcast_shapes(low.shape(), high.shape())?,
     )?;
     one(computed!(dtype,
-        floating C => map3::<C, C>(context, dtype, &shape, [tensor, &low, &high], |a, low, high| {
+        floating C => map3::<C, C>(context, dtype, &shape, [tensor, &low, &high], #[inline(always)] |a, low, high| {
             let a = if a < low { low } else { a };
             if a > high { high } else { a }
         })?,
-        integer => map3::<C, C>(context, dtype, &shape, [tensor, &low, &high], |a, low, high| a.max(low).min(high))?))
+        integer => map3::<C, C>(context, dtype, &shape, [tensor, &low, &high], #[inline(always)] |a, low, high| a.max(low).min(high))?))
 }
 
 fn nan_to_num(context: &Context, arguments: Arguments) -> Results {

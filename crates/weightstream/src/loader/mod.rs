@@ -5,7 +5,7 @@
 //! chunk counts as loaded. Reads and decoding overlap: a buffer that is being decoded is none that is being read.
 
 mod decode;
-mod plan;
+pub mod plan;
 mod read;
 mod workers;
 
