@@ -57,7 +57,11 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     for damage in &damages {
         writeln!(context, "{red}damaged:{red:#} {damage}")?;
     }
-    writeln!(context, "{path}: {count} damaged pieces; pack it again from the original, or copy it again")?;
+    let pieces = match count {
+        1 => "1 piece is damaged".to_owned(),
+        count => format!("{count} pieces are damaged"),
+    };
+    writeln!(context, "{path}: {pieces}; pack it again from the original, or copy it again")?;
     Ok(Outcome::Bad)
 }
 
