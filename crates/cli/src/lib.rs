@@ -7,6 +7,7 @@ mod bar;
 mod commands;
 mod context;
 mod error;
+mod npy;
 mod size;
 mod table;
 mod usage;

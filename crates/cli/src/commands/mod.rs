@@ -40,6 +40,8 @@ commands! {
     bench Bench,
     /// Show what of this machine is used, what is missing, and what that costs
     doctor Doctor,
+    /// Run a program that torch.export.save wrote
+    run Run,
     /// Print the completions for a shell
     completions Completions,
     /// Print the man page, or write those of all commands to a folder
