@@ -265,7 +265,7 @@ def generation(place: Place) -> None:
         checkpoint = models.language(Path(folder), True)
         loaded = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto").to(place.tensors).eval()
         size = weight_bytes(checkpoint)
-        memory = 24 * MIB if place.is_gpu else size // 3
+        memory = 10 * MIB if place.is_gpu else size // 3
         streamed = ws.load(checkpoint, memory, device=place.device, host_memory=max(4 * size, 256 * MIB))
         ids = torch.arange(3, 15, device=place.tensors).view(1, 12)
         for cache in (None, "static"):
@@ -293,7 +293,7 @@ def architectures(place: Place) -> None:
             kind(config).eval().save_pretrained(folder)
             loaded = kind.from_pretrained(folder, dtype="auto").to(place.tensors).eval()
             size = sum(parameter.nbytes for parameter in loaded.parameters())
-            memory = size // 2 + (16 * MIB if place.is_gpu else MIB)
+            memory = size // 2 + (8 * MIB if place.is_gpu else MIB)
             streamed = ws.load(folder, memory, device=place.device, host_memory=max(4 * size, 256 * MIB))
             ids = torch.arange(3, 15, device=place.tensors).view(1, 12)
             with torch.inference_mode():

@@ -10,6 +10,7 @@ TITLES = {
     "loaded": "fully loaded",
     "host": "weightstream, rest in host memory",
     "limited": "weightstream, host memory limited",
+    "packed": "weightstream, packed, decoded by the GPU",
     "cpu_offload": "accelerate cpu_offload",
     "disk_offload": "accelerate disk offload",
     "video_loaded": "video DiT, fully loaded",
@@ -30,7 +31,7 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
             f"disk {limits['disk'] / 1e9:.2f} GB/s"
         )
     yield f"{'':36} {'1 token':>18} {'4 x 4096 tokens':>18} {'VRAM':>9}  bits"
-    for stage in ("loaded", "host", "limited", "cpu_offload", "disk_offload"):
+    for stage in ("loaded", "host", "limited", "packed", "cpu_offload", "disk_offload"):
         if "1 token" in (result := results.get(stage, {})):
             base = results.get("loaded", {})
             cells = [_time(result, base, kind) for kind in ("1 token", "4 x 4096 tokens")]

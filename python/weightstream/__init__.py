@@ -8,8 +8,9 @@ print(ws.stats(model))
 
 from importlib.metadata import PackageNotFoundError, version
 
-from weightstream import errors, guard
+from weightstream import _interpreter, errors, guard  # noqa: F401
 from weightstream.api import close, load, resize, stats, stream
+from weightstream.budget import Budget, Governor, govern
 from weightstream.empty import empty
 from weightstream.errors import (
     BudgetError,
@@ -19,6 +20,7 @@ from weightstream.errors import (
     ReadError,
     WeightstreamError,
 )
+from weightstream.order import Order, order
 from weightstream.program import Program
 from weightstream.report import Stats
 from weightstream.residency import Residency, residency
@@ -32,9 +34,12 @@ except PackageNotFoundError:  # run from the source tree
 guard.listen()
 
 __all__ = [
+    "Budget",
     "BudgetError",
     "CheckpointError",
     "ClosedError",
+    "Governor",
+    "Order",
     "Program",
     "ProgramError",
     "ReadError",
@@ -45,7 +50,9 @@ __all__ = [
     "close",
     "empty",
     "errors",
+    "govern",
     "load",
+    "order",
     "residency",
     "resize",
     "stats",

@@ -52,6 +52,8 @@ class Contents:
     def __len__(self) -> int: ...
     def joined(self, other: Contents) -> Contents:
         """These, and behind them the others."""
+    def cast(self, parts: Sequence[tuple[int, int, int]], dtype: str) -> list[tuple[int, int, int]] | None:
+        """Where the parts' elements are to be had as `dtype`; None where they are not."""
     def read(self, parts: Sequence[tuple[int, int, int]], address: int, length: int) -> None:
         """Write the parts' bytes one after another to memory of `length` bytes at `address`.
 
@@ -82,10 +84,38 @@ class Parameter:
         unit: int = 0,  # bytes used together: 0 = the whole, a row of an embedding, one expert of a 3-D one
     ) -> None: ...
 
-class Stream:
-    """Weights of one model: fixed addresses, a pool of `memory` bytes, a thread that reads ahead."""
+class Budget:
+    """Memory that several streams share."""
 
-    def __init__(self, contents: Contents, parameters: Sequence[Parameter], memory: int) -> None: ...
+    def __init__(self, memory: int) -> None: ...
+    def memory(self) -> int: ...
+    def least(self) -> int:
+        """Bytes without which the streams that are open don't work."""
+    def resize(self, memory: int) -> None: ...
+
+class Governor:
+    """Has the memory of a stream or a budget follow the pressure on this process' memory, until stopped."""
+
+    @staticmethod
+    def of_stream(stream: Stream, least: int, most: int) -> Governor: ...
+    @staticmethod
+    def of_budget(budget: Budget, least: int, most: int) -> Governor: ...
+    def stop(self) -> None: ...
+
+class Stream:
+    """Weights of one model: fixed addresses, a pool of `memory` bytes, a thread that reads ahead.
+
+    With a budget, its memory is a share of that in proportion to `priority`, and `memory` does not count.
+    """
+
+    def __init__(
+        self,
+        contents: Contents,
+        parameters: Sequence[Parameter],
+        memory: int,
+        budget: Budget | None = None,
+        priority: float = 1.0,
+    ) -> None: ...
     @staticmethod
     def least_memory() -> int: ...
     def addresses(self) -> list[int]:

@@ -14,7 +14,9 @@ from torch import nn
 
 from weightstream import _native
 from weightstream.blocks import Refuse, find_blocks, install_hooks
+from weightstream.budget import Budget, Share, parse_budget
 from weightstream.errors import CheckpointError
+from weightstream.gguf import is_gguf
 from weightstream.lazy import Source
 from weightstream.memory import parse_memory
 from weightstream.parameters import Slot, match, place, refuse_meta, settle
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     from weightstream.cuda import Device
 
 Memory = int | float | str
+ModelMemory: TypeAlias = "Memory | Budget | Share"
 DeviceLike: TypeAlias = "str | int | torch.device | Device | None"
 
 
 def load(
     path: str | os.PathLike[str],
-    memory: Memory = "1GiB",
+    memory: ModelMemory = "1GiB",
     *,
     dtype: torch.dtype | None = None,
     model_class: type[Any] | None = None,
@@ -43,15 +46,15 @@ def load(
     resident: Sequence[str] = (),
     **kwargs: Any,
 ) -> Any:
-    """Build the model of a checkpoint folder and stream its weights through `memory` bytes.
+    """Build the model of a checkpoint folder or GGUF file and stream its weights through `memory` bytes.
 
     The folder has the layout of transformers, diffusers (one model's folder) or sentence-transformers; the
     class comes from its config.json unless given. The model and its weights are, bit for bit, what
     `from_pretrained(path, dtype="auto")` makes of it.
 
     Args:
-        path: the folder.
-        memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
+        path: the folder, or the .gguf file.
+        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
         dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
             Weights stored as another dtype are converted once, one by one, to a side file under
             ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
@@ -70,7 +73,8 @@ def load(
     """
     folder = Path(path)
     start = _starter(memory, device, host_memory, resident)
-    described = _read_config(folder) if config is None or model_class is None else {}
+    describes_itself = is_gguf(folder) or (config is not None and model_class is not None)
+    described = {} if describes_itself else _read_config(folder)
     if _is_of(model_class, "diffusers") if model_class else "_class_name" in described:
         from weightstream import diffusers as library
     else:
@@ -82,7 +86,7 @@ def load(
 def stream(
     module: nn.Module,
     checkpoint: str | os.PathLike[str],
-    memory: Memory = "1GiB",
+    memory: ModelMemory = "1GiB",
     *,
     strict: bool = True,
     prefix: str = "",
@@ -102,7 +106,7 @@ def stream(
         module: on the CPU; real and in the checkpoint's dtype, or built under `weightstream.empty()`, which
             takes that dtype.
         checkpoint: a .safetensors file, a *.safetensors.index.json, or a folder that holds either.
-        memory: bytes, a size ("1.5GiB"), or a share of the free memory (0.5, "50%").
+        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
         strict: as in load_state_dict. Without it, parameters that the checkpoint lacks keep their values.
         prefix: take only the checkpoint's names that begin with this, without it ("model.").
         keys: the module's name for each of the checkpoint's names (after `prefix`), None to leave it out. A
@@ -136,7 +140,8 @@ def stats(model: nn.Module) -> Stats:
 def resize(model: nn.Module, memory: Memory) -> None:
     """Change the memory of the streamed `model`, also while it runs.
 
-    Raises BudgetError where that is too small, TypeError where `model` is not streamed.
+    Raises BudgetError where that is too small, TypeError where `model` is not streamed, ValueError where its
+    memory is a share of a Budget.
     """
     streamed_of(model).stream.resize(parse_memory(memory))
 
@@ -158,33 +163,36 @@ def close(model: nn.Module) -> None:
 
 
 def _starter(
-    memory: Memory, device: DeviceLike, host_memory: Memory | None, resident: Sequence[str]
+    memory: ModelMemory, device: DeviceLike, host_memory: Memory | None, resident: Sequence[str]
 ) -> Callable[[Any, _native.Contents, Sequence[tuple[Slot, Source]]], Any]:
     """What starts to stream a module: on the CPU or to a GPU, with budgets that make sense."""
     if device is None or (isinstance(device, str | torch.device) and torch.device(device).type == "cpu"):
         if host_memory is not None or resident:
             raise ValueError("host_memory and resident belong to a GPU: pass device='cuda'")
-        budget = parse_memory(memory)
+        budget = parse_budget(memory)
         return lambda module, contents, pairs: _start(module, contents, pairs, budget)
     from weightstream import cuda
 
     gpu = cuda.Device.of(device)
-    budget = parse_memory(memory, gpu.free_memory)
+    if isinstance(memory, Budget | Share):
+        raise TypeError("memory: a Budget is memory of the host; give a GPU's as bytes or a share of it")
+    on_device = parse_memory(memory, gpu.free_memory)
     host = parse_memory(0.5 if host_memory is None else host_memory)
-    return lambda module, contents, pairs: cuda.start(module, contents, pairs, gpu, budget, host, resident)
+    return lambda module, contents, pairs: cuda.start(module, contents, pairs, gpu, on_device, host, resident)
 
 
 def _start(
-    module: nn.Module, contents: _native.Contents, pairs: Sequence[tuple[Slot, Source]], budget: int
+    module: nn.Module, contents: _native.Contents, pairs: Sequence[tuple[Slot, Source]], budget: int | Share
 ) -> nn.Module:
     settled, contents, side = settle(pairs, contents)
     stream, slots = place(settled, contents, budget)
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)
-    protect_module(module, [slot.tensor for slot in slots])
+    guards = protect_module(module, [slot.tensor for slot in slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
-    streamed.handles = install_hooks(module, streamed)
+    streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
+    streamed.handles = [*guards, *install_hooks(module, streamed)]
     attach(module, streamed)
     return module
 

@@ -16,9 +16,12 @@ import torch
 from torch.utils._pytree import tree_map
 
 from weightstream import _native
-from weightstream.stored import Stored
+from weightstream.stored import DTYPE_WORDS, Stored
 
 _ops = torch.ops.aten
+
+# Bytes that lie together. Gathering shorter runs costs more than computing the tensor once.
+_SHORTEST_RUN = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +143,11 @@ def _same(tensor: Lazy, *args: Any, **kwargs: Any) -> Stored | None:
 def _to(
     tensor: Lazy, *, dtype: torch.dtype | None = None, device: Any = None, **kwargs: Any
 ) -> Stored | None:
-    return _same(tensor) if dtype in (None, tensor.dtype) else None
+    source = _same(tensor)
+    if source is None or dtype in (None, tensor.dtype):
+        return source
+    parts = tensor.contents.cast(source.parts, DTYPE_WORDS.get(dtype, ""))
+    return None if parts is None else Stored(dtype, source.shape, tuple(parts))
 
 
 def _reshape(tensor: Lazy, shape: Sequence[int]) -> Stored | None:
@@ -167,7 +174,12 @@ def _permute(tensor: Lazy, dims: Sequence[int]) -> Stored | None:
     # Moving dimensions of size 1 moves no byte.
     order = [dim % tensor.dim() for dim in dims]
     long = [dim for dim in order if tensor.shape[dim] != 1]
-    return _reshape(tensor, [tensor.shape[dim] for dim in order]) if long == sorted(long) else None
+    if long == sorted(long):
+        return _reshape(tensor, [tensor.shape[dim] for dim in order])
+    source = _same(tensor)
+    moved = max(dim + 1 for dim, source in enumerate(order) if dim != source)
+    run = math.prod(tensor.shape[moved:]) * tensor.dtype.itemsize
+    return source.permuted(order) if source is not None and run >= _SHORTEST_RUN else None
 
 
 def _transpose(tensor: Lazy, first: int, second: int) -> Stored | None:

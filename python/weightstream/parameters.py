@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from weightstream import _native
+from weightstream.budget import Share
 from weightstream.convert import convert
 from weightstream.errors import CheckpointError, WeightstreamError
 from weightstream.lazy import Deferred, Source
@@ -178,11 +179,11 @@ def settle(
 
 
 def place(
-    pairs: Sequence[tuple[Slot, Stored]], contents: _native.Contents, memory: int
+    pairs: Sequence[tuple[Slot, Stored]], contents: _native.Contents, memory: int | Share
 ) -> tuple[_native.Stream, list[Slot]]:
     """Open a stream for `pairs` and bind each slot to its address; returns the stream and what it streams.
 
-    Raises BudgetError, with nothing changed, where `memory` bytes are too few.
+    Raises BudgetError, with nothing changed, where `memory` is too little.
     """
     streamed = [
         (slot, stored) for slot, stored in pairs if stored.nbytes and not is_small_buffer(slot, stored)
@@ -191,7 +192,10 @@ def place(
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
         for slot, stored in streamed
     ]
-    stream = _native.Stream(contents, parameters, memory)
+    if isinstance(memory, Share):
+        stream = _native.Stream(contents, parameters, 0, memory.budget.native, memory.priority)
+    else:
+        stream = _native.Stream(contents, parameters, memory)
     for slot, stored in pairs:
         if is_small_buffer(slot, stored):
             slot.put(stored.read(contents).to(slot.tensor.dtype))

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from weightstream.memory import format_bytes, free_memory
 
@@ -28,19 +29,21 @@ def protect_tensor(tensor: torch.Tensor, stream: Any) -> None:
     tensor.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
 
 
-def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> None:
-    """Guard every module that holds one of the `streamed` tensors, itself or in a child."""
+def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> list[RemovableHandle]:
+    """Guard every module that holds one of the `streamed` tensors, itself or a child; returns the hooks."""
     ids = {id(tensor) for tensor in streamed}
+    handles = []
     for owner in module.modules():
         if any(id(tensor) in ids for tensor in owner.parameters(recurse=False)) or any(
             id(tensor) in ids for tensor in owner.buffers(recurse=False)
         ):
-            owner.register_state_dict_post_hook(_materialise)  # type: ignore[no-untyped-call]
+            handles.append(owner.register_state_dict_post_hook(_materialise))  # type: ignore[no-untyped-call]
     for guarded in module.modules():
         if next(streamed_tensors(guarded), None) is not None:
             guarded.__dict__["_apply"] = _Apply(guarded)
-            guarded.register_load_state_dict_pre_hook(_refuse_load)  # type: ignore[no-untyped-call]
-    module.register_state_dict_pre_hook(_refuse_too_large)  # type: ignore[no-untyped-call]
+            handles.append(guarded.register_load_state_dict_pre_hook(_refuse_load))  # type: ignore[no-untyped-call]
+    handles.append(module.register_state_dict_pre_hook(_refuse_too_large))  # type: ignore[no-untyped-call]
+    return handles
 
 
 def streamed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,16 @@ class Stored:
         outer = math.prod(self.shape[:dim])
         ranges = ((i * stride + start * row, length * row) for i in range(outer))
         return Stored(self.dtype, shape, _merged(_cut(self.parts, ranges)))
+
+    def permuted(self, order: Sequence[int]) -> Stored:
+        """The dimensions in another order: one part for each run of elements that stay together."""
+        moved = max((dim + 1 for dim, source in enumerate(order) if dim != source), default=0)
+        shape = tuple(self.shape[dim] for dim in order)
+        strides = [math.prod(self.shape[dim + 1 : moved]) for dim in range(moved)]
+        runs = list(_cut_evenly(self, math.prod(self.shape[:moved])))
+        places = itertools.product(*(range(self.shape[dim]) for dim in order[:moved]))
+        numbers = (sum(i * strides[dim] for i, dim in zip(place, order, strict=False)) for place in places)
+        return Stored(self.dtype, shape, _merged(part for number in numbers for part in runs[number]))
 
     @staticmethod
     def joined(tensors: Sequence[Stored], dim: int) -> Stored:
@@ -139,6 +150,7 @@ class Index:
 
     contents: _native.Contents
     tensors: dict[str, Stored]
+    metadata: dict[str, str]
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> Index:
@@ -155,7 +167,7 @@ class Index:
                 )
             part = ((tensor.file, tensor.offset, tensor.length),) if tensor.length else ()
             tensors[tensor.name] = Stored(dtype, tuple(tensor.shape), part)
-        return Index(contents, tensors)
+        return Index(contents, tensors, checkpoint.metadata)
 
 
 def weights_in(folder: Path, stem: str) -> Path:

@@ -22,6 +22,8 @@ class Streamed:
         self.stream = stream
         self.number = guard.register(stream)
         self.block_names = block_names
+        # Where each weight lies in the checkpoint, by its names: (content, offset, length) of its parts.
+        self.parts: dict[str, tuple[tuple[int, int, int], ...]] = {}
         self.handles: list[RemovableHandle] = []
         self.progress: Progress | None = Progress(stream)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from weightstream import gguf
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Lazy, Source
 from weightstream.parameters import Slot, failure, slots
@@ -26,15 +27,24 @@ def build(
 
     Renaming, fusing of experts, tying, casting, buffers and generation settings are transformers' own doing.
     """
-    folder = _transformer_part(folder)
-    if config is None:
-        from transformers import AutoConfig
+    if gguf.is_gguf(folder):
+        if config is None:
+            config, kwargs = gguf.config_of(folder, kwargs)
+        if model_class is None:
+            model_class = gguf.class_of(config, folder)
+        index = Index.open(folder)
+        lazies = gguf.named(folder, index, model_class, config)
+        folder = folder.parent
+    else:
+        folder = _transformer_part(folder)
+        if config is None:
+            from transformers import AutoConfig
 
-        config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
-    if model_class is None:
-        model_class = _class_of(config, folder, kwargs)
-    index = Index.open(weights_in(folder, "model"))
-    lazies = {name: Lazy(stored, index.contents) for name, stored in index.tensors.items()}
+            config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
+        if model_class is None:
+            model_class = _class_of(config, folder, kwargs)
+        index = Index.open(weights_in(folder, "model"))
+        lazies = {name: Lazy(stored, index.contents) for name, stored in index.tensors.items()}
     model, report = model_class.from_pretrained(
         None,
         config=config,

@@ -3,10 +3,16 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use weightstream_codec::quantised::Quantised;
+
+use crate::{Dtype, Part};
+
 /// Bytes as tensors have them. For most formats that is a file itself. Where tensors are stored in another form (coded,
 /// quantised), tensors lie in the content and not in its files, which are shorter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
+    /// Where the same tensors can be had as several dtypes: what this content has them as.
+    dtype: Option<Dtype>,
     files: Vec<StoredFile>,
     length: u64,
     extents: Vec<Extent>,
@@ -49,6 +55,20 @@ pub enum Form {
         /// XXH3-64 of the stored bytes.
         checksum: u64,
     },
+    /// Blocks of quantised values, which stand for elements of `to`.
+    Quantised {
+        /// The layout of the blocks.
+        kind: Quantised,
+        /// What the content's elements are: F32, BF16 or F16.
+        to: Dtype,
+    },
+    /// Floating-point numbers of another width, rounded to nearest, ties to even.
+    Cast {
+        /// What the stored elements are: F32, BF16 or F16.
+        from: Dtype,
+        /// What the content's elements are: F32, BF16 or F16.
+        to: Dtype,
+    },
     /// Coded by `weightstream-codec`, all of the extent at once, and padded.
     Coded {
         /// Stored bytes without their padding.
@@ -62,6 +82,37 @@ impl Extent {
     /// Where it ends, in bytes from the start of the content.
     pub fn end(&self) -> u64 {
         self.start + self.length
+    }
+
+    /// The least that can be decoded alone: bytes of the content, and the bytes of the file that they are made of.
+    pub fn unit(&self) -> (u64, u64) {
+        let bytes = |dtype: Dtype| dtype.bits() / 8;
+        match self.form {
+            Form::Plain => (1, 1),
+            Form::Checked { .. } | Form::Coded { .. } => (self.length.max(1), self.stored),
+            Form::Quantised { kind, to } => (kind.values() as u64 * bytes(to), kind.bytes() as u64),
+            Form::Cast { from, to } => (bytes(to), bytes(from)),
+        }
+    }
+
+    /// The whole units that hold `range` of the content, as an extent of their own.
+    #[must_use]
+    pub fn around(&self, range: Range<u64>) -> Extent {
+        let (content, file) = self.unit();
+        let first = range.start.saturating_sub(self.start) / content;
+        let end = range
+            .end
+            .min(self.end())
+            .saturating_sub(self.start)
+            .div_ceil(content);
+        let units = end.saturating_sub(first);
+        Extent {
+            start: self.start + first * content,
+            length: units * content,
+            offset: self.offset + first * file,
+            stored: units * file,
+            ..*self
+        }
     }
 
     /// Whether it is a good extent `number`, after ones that end at `expected`.
@@ -120,6 +171,10 @@ impl Extent {
             Form::Plain => stored == length,
             Form::Checked { .. } => stored >= length,
             Form::Coded { coded, .. } => stored >= u64::from(coded),
+            Form::Quantised { .. } | Form::Cast { .. } => {
+                let (content, file) = self.unit();
+                length.is_multiple_of(content) && length / content * file == stored
+            }
         };
         if !fits {
             return Err(ContentError::Lengths {
@@ -130,6 +185,37 @@ impl Extent {
         }
         Ok(())
     }
+}
+
+/// Where among `contents` the elements of `part` are as `to`, if a content has them so.
+pub fn cast(contents: &[Content], part: Part, to: Dtype) -> Option<Vec<Part>> {
+    let content = contents.get(part.file as usize)?;
+    let from = content.dtype?;
+    let other = contents
+        .iter()
+        .position(|other| other.dtype == Some(to) && other.files == content.files)?;
+    let (width, width_there) = (from.bits() / 8, to.bits() / 8);
+    let mut parts = Vec::new();
+    let (mut offset, end) = (part.offset, part.offset.checked_add(part.length)?);
+    while offset < end {
+        let number = content.extent_at(offset)?;
+        let (extent, there) = (
+            content.extents.get(number)?,
+            contents.get(other)?.extents.get(number)?,
+        );
+        let length = end.min(extent.end()) - offset;
+        let before = offset - extent.start;
+        if !before.is_multiple_of(width) || !length.is_multiple_of(width) {
+            return None;
+        }
+        parts.push(Part {
+            file: other as u32,
+            offset: there.start + before / width * width_there,
+            length: length / width * width_there,
+        });
+        offset += length;
+    }
+    Some(parts)
 }
 
 /// Extents that make no content.
@@ -190,6 +276,7 @@ impl Content {
             form: Form::Plain,
         };
         Self {
+            dtype: None,
             files: vec![StoredFile { path, length }],
             length,
             extents: vec![extent],
@@ -207,10 +294,28 @@ impl Content {
             length = extent.end();
         }
         Ok(Self {
+            dtype: None,
             files,
             length,
             extents,
         })
+    }
+
+    /// Says that all elements are of `dtype`, and that contents of the same files have them as others.
+    pub(crate) fn with_dtype(mut self, dtype: Dtype) -> Self {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    /// The number of the extent that holds the byte at `offset`.
+    fn extent_at(&self, offset: u64) -> Option<usize> {
+        let number = self
+            .extents
+            .partition_point(|extent| extent.end() <= offset);
+        self.extents
+            .get(number)
+            .filter(|extent| extent.start <= offset)
+            .map(|_| number)
     }
 
     /// The files that hold it; one at least names it.

@@ -241,6 +241,13 @@ pub enum CheckpointError {
         tensor: Option<String>,
         reason: String,
     },
+
+    #[error("{}{}: {reason}", file.display(), of_tensor(tensor))]
+    Gguf {
+        file: PathBuf,
+        tensor: Option<String>,
+        reason: String,
+    },
 }
 
 fn of_tensor(tensor: &Option<String>) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::packed::Packed;
-use crate::{CheckpointError, Content, Dtype, huggingface, safetensors, torch};
+use crate::{CheckpointError, Content, Dtype, gguf, huggingface, safetensors, torch};
 
 /// One tensor of a checkpoint, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,9 @@ fn read_header(path: &Path, content: u32) -> Result<Header, CheckpointError> {
             action: "read the header",
             source,
         })?;
+    if start.starts_with(gguf::MAGIC) {
+        return gguf::read(path, content);
+    }
     // A safetensors file begins with any eight bytes, and then with its JSON.
     let is_safetensors = start.get(8) == Some(&b'{');
     if start.starts_with(torch::ZIP) && !is_safetensors {

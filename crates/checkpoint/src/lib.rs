@@ -10,6 +10,7 @@ mod block_layout;
 mod content;
 mod dtype;
 mod error;
+mod gguf;
 mod huggingface;
 mod index;
 mod layout;
@@ -20,7 +21,7 @@ mod torch;
 
 pub use archive::{Archive, Entry};
 pub use block_layout::{BlockLayout, Fill, SlotCopy, SlotImage, SlotRead};
-pub use content::{Content, ContentError, Extent, Form, StoredFile};
+pub use content::{Content, ContentError, Extent, Form, StoredFile, cast};
 pub use dtype::Dtype;
 pub use error::CheckpointError;
 pub use index::{Checkpoint, Tensor};

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use weightstream::{CheckpointError, StreamError};
 use weightstream_pack::PackError;
+use weightstream_source::sweep::SweepError;
 use weightstream_source::{OpenError, ReadError};
 
 /// Why a command failed.
@@ -35,6 +36,6 @@ pub enum CliError {
         source: io::Error,
     },
 
-    #[error("{0}")]
-    Other(String),
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
 }

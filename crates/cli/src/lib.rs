@@ -8,8 +8,8 @@ mod commands;
 mod context;
 mod error;
 mod size;
-mod sweep;
 mod table;
+mod usage;
 
 use std::ffi::OsString;
 use std::io::Write;

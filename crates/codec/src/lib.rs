@@ -26,6 +26,7 @@ mod element;
 mod encode;
 mod error;
 mod fields;
+pub mod gpu;
 mod kernel;
 mod kernels;
 pub mod layout;

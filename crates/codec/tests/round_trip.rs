@@ -137,6 +137,26 @@ fn random_fp32() {
     }
 }
 
+/// `cargo test --release -p weightstream-codec -- --ignored`
+#[test]
+#[ignore = "a minute or two in release mode"]
+fn a_billion_random_fp32() {
+    const CHUNK: usize = 1 << 20;
+    let mut random = Random(7);
+    let mut raw = vec![0; CHUNK * 4];
+    for _ in 0..1_000_000_000_usize.div_ceil(CHUNK) {
+        for value in raw.as_chunks_mut::<4>().0 {
+            let bits = random.next();
+            // Any pattern once in 64 values; otherwise exponents as weights have them.
+            let exponent = 127 - ((bits >> 32) as u32 | 1 << 24).trailing_zeros();
+            let usual = bits as u32 & 0x807F_FFFF | exponent << 23;
+            let pattern = if bits >> 58 == 0 { bits as u32 } else { usual };
+            *value = pattern.to_le_bytes();
+        }
+        assert!(round_trip(Element::F32, &raw) < raw.len());
+    }
+}
+
 #[test]
 fn gaussian_weights_are_this_small() {
     let ratio = |element, raw: Vec<u8>| round_trip(element, &raw) as f64 / raw.len() as f64;

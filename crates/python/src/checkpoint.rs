@@ -52,6 +52,19 @@ impl Contents {
         Self([&self.0[..], &other.0[..]].concat())
     }
 
+    fn cast(&self, parts: Vec<(u32, u64, u64)>, dtype: &str) -> Option<Vec<(u32, u64, u64)>> {
+        let dtype = weightstream::Dtype::from_name(dtype)?;
+        let mut found = Vec::new();
+        for given in parts {
+            let cast = weightstream::cast(&self.0, crate::stream::part(given), dtype)?;
+            found.extend(
+                cast.iter()
+                    .map(|part| (part.file, part.offset, part.length)),
+            );
+        }
+        Some(found)
+    }
+
     fn read(
         &self,
         python: Python<'_>,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use weightstream::StreamError;
 use weightstream::cuda::{
     DeviceOptions, DeviceStream as Native, Driver, Library, Simulated, StreamHandle, Ticket,
+    define_decoder,
 };
 
 /// A GPU, or a simulated one.
@@ -39,6 +40,7 @@ impl Device {
     fn simulate(memory: usize, granularity: usize, seed: u64) -> PyResult<Self> {
         let driver = Simulated::new(granularity, memory, seed, true)
             .map_err(|error| from_stream(StreamError::Device(error)))?;
+        define_decoder(&driver);
         Ok(Self {
             simulated: Some(Arc::clone(&driver)),
             driver,

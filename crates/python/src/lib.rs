@@ -2,6 +2,7 @@
 //! `python/weightstream/_native.pyi`.
 
 mod alarm;
+mod budget;
 mod checkpoint;
 mod command;
 #[cfg(target_os = "linux")]
@@ -20,6 +21,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     module.add_function(wrap_pyfunction!(alarm::use_signal, module)?)?;
     module.add_function(wrap_pyfunction!(alarm::look, module)?)?;
+    module.add_class::<budget::Budget>()?;
+    module.add_class::<budget::Governor>()?;
     module.add_class::<checkpoint::Checkpoint>()?;
     module.add_class::<checkpoint::Contents>()?;
     module.add_class::<checkpoint::Tensor>()?;

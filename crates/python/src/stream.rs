@@ -1,8 +1,10 @@
 //! `Stream` and `Parameter`.
 
+use crate::budget::Budget;
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
 use crate::{alarm, faults, logging};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
@@ -43,19 +45,25 @@ impl Parameter {
 /// Weights of one model: fixed addresses, a pool of limited size, a thread that reads ahead.
 #[pyclass(module = "weightstream._native", frozen, weakref)]
 pub struct Stream {
-    stream: Arc<weightstream::Stream>,
+    pub(crate) stream: Arc<weightstream::Stream>,
     parameters: usize,
+    /// Its memory is a share of a budget.
+    shares: bool,
 }
 
 #[pymethods]
 impl Stream {
     #[new]
+    #[pyo3(signature = (contents, parameters, memory, budget = None, priority = 1.0))]
     fn new(
         python: Python<'_>,
         contents: &Contents,
         parameters: Vec<Parameter>,
         memory: u64,
+        budget: Option<&Budget>,
+        priority: f64,
     ) -> PyResult<Self> {
+        let budget = budget.map(|budget| budget.0.clone());
         let contents = contents.0.clone();
         let count = parameters.len();
         let parameters = parameters
@@ -64,18 +72,24 @@ impl Stream {
             .collect();
         let stream = python
             .detach(|| {
-                let options = Options {
+                let options = || Options {
                     source: faults::source(),
                     alarm: Some(Box::new(alarm::ring)),
                     ..Options::with_memory(memory)
                 };
-                weightstream::Stream::over(contents, parameters, options).map(Arc::new)
+                match &budget {
+                    Some(budget) => budget.open(contents, parameters, options, priority),
+                    None => {
+                        weightstream::Stream::over(contents, parameters, options()).map(Arc::new)
+                    }
+                }
             })
             .map_err(from_stream)?;
         alarm::watch(&stream);
         Ok(Self {
             stream,
             parameters: count,
+            shares: budget.is_some(),
         })
     }
 
@@ -133,6 +147,11 @@ impl Stream {
     }
 
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
+        if self.shares {
+            return Err(PyValueError::new_err(
+                "the memory of this model is a share of a Budget: resize that",
+            ));
+        }
         python
             .detach(|| self.stream.resize(memory))
             .map_err(from_stream)

@@ -92,13 +92,13 @@ impl SourceFile {
         Arc::clone(&lock(&self.file))
     }
 
-    /// Why bytes that were just read from `opened` can't be trusted: someone has written to the file since the
-    /// source was opened.
-    pub(crate) fn distrust(&self, opened: &File) -> Option<ReadErrorKind> {
+    /// Why bytes that were just read from `opened`, which was as `before` says when that began, can't be trusted:
+    /// someone has written to the file since the source was opened, or was at it meanwhile.
+    pub(crate) fn distrust(&self, opened: &File, before: Option<&Stamp>) -> Option<ReadErrorKind> {
         match Stamp::of(opened) {
-            Ok(stamp) if stamp == self.stamp => None,
-            Ok(stamp) => Some(ReadErrorKind::Changed {
-                change: self.stamp.difference(&stamp),
+            Ok(now) if before == Some(&now) && self.stamp.is_same_content(&now) => None,
+            Ok(now) => Some(ReadErrorKind::Changed {
+                change: self.stamp.difference(&now),
             }),
             Err(error) => Some(error.into()),
         }
@@ -113,7 +113,7 @@ impl SourceFile {
             File::open(&self.path).map(Some)
         };
         if let Ok(Some(file)) = again
-            && Stamp::of(&file).is_ok_and(|stamp| stamp == self.stamp)
+            && Stamp::of(&file).is_ok_and(|now| self.stamp.is_same_content(&now))
         {
             *lock(&self.file) = Arc::new(file);
         }
@@ -271,11 +271,12 @@ mod tests {
         let file = SourceFile::open(&path, Caching::Direct).unwrap();
         cut_off(&file);
         file.reopen();
-        assert!(file.distrust(&file.opened()).is_none());
+        let now = Stamp::of(&file.opened()).unwrap();
+        assert_eq!(file.distrust(&file.opened(), Some(&now)), None);
 
         cut_off(&file);
         std::fs::write(&path, [7; 5001]).unwrap();
         file.reopen();
-        assert!(file.distrust(&file.opened()).is_some());
+        assert!(file.distrust(&file.opened(), Some(&now)).is_some());
     }
 }

@@ -38,6 +38,7 @@ mod queue;
 mod read;
 mod request;
 mod stamp;
+pub mod sweep;
 pub mod throttle;
 mod urgency;
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ use crate::error::{ReadError, ReadErrorKind};
 use crate::extent::{Extent, Route, Shape, split};
 use crate::file::{Files, SourceFile};
 use crate::request::{Destination, InFlight, OnCompletion, Piece, Request};
+use crate::stamp::Stamp;
 
 /// How often in a row a read that the system is too busy for is tried again.
 const PATIENCE: u32 = 10_000;
@@ -75,6 +76,7 @@ fn reads(
     split(shape, alignment).into_iter().map(move |extent| Read {
         file: Arc::clone(file),
         opened: file.opened(),
+        before: None,
         request: Arc::clone(request),
         destination: piece.destination,
         offset: piece.offset,
@@ -93,6 +95,8 @@ pub(crate) struct Read {
     file: Arc<SourceFile>,
     /// What the last call reads from.
     opened: Arc<File>,
+    /// How that was when the call began.
+    before: Option<Stamp>,
     request: Arc<InFlight>,
     /// Of the piece, as are `offset` and `length`.
     destination: Destination,
@@ -142,6 +146,13 @@ impl Read {
         };
         self.direct = self.file.is_direct();
         self.opened = self.file.opened();
+        let now = Stamp::of(&self.opened).ok();
+        // Of several calls, what was read first counts too.
+        self.before = if self.progress == 0 {
+            now
+        } else {
+            self.before.filter(|before| now.as_ref() == Some(before))
+        };
         Call {
             descriptor: self.opened.as_raw_fd(),
             offset: self.extent.offset + start as u64,
@@ -187,7 +198,7 @@ impl Read {
     fn received(&mut self, progress: usize, bounce: Option<&AlignedBuffer>) -> Next {
         self.file.forget(self.extent.offset, progress);
         if progress >= self.extent.wanted {
-            if let Some(kind) = self.file.distrust(&self.opened) {
+            if let Some(kind) = self.file.distrust(&self.opened, self.before.as_ref()) {
                 return self.fail(kind);
             }
             if let (Route::Bounce { skip, at }, Some(bounce)) = (self.extent.route, bounce) {

@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-/// Length and time of the last change: two files, or one at two times, with the same stamp count as the same. That is
-/// the rule of backup programs; a copy that keeps its times, put back in place of a lost file, passes.
+/// A file at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
+    /// When anything about it was last changed, the time of modification included: nobody can set this one back.
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -18,7 +20,14 @@ impl Stamp {
         Ok(Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
+    }
+
+    /// Whether the content counts as the same: length and time of modification are. That is the rule of backup
+    /// programs; a copy that keeps its times, put back in place of a lost file, passes.
+    pub(crate) fn is_same_content(&self, other: &Self) -> bool {
+        (self.length, self.modified) == (other.length, other.modified)
     }
 
     /// What has become of a file with this stamp, in words.

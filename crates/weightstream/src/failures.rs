@@ -45,6 +45,16 @@ impl State {
     fn error(&self) -> Told {
         self.last.clone().map_or(Ok(()), Err)
     }
+
+    fn tell(&mut self, thread: u32) {
+        self.outside.remove(&thread);
+        self.alone &= !self.outside.is_empty();
+        if self.told.len() >= MANY && !self.told.contains_key(&thread) {
+            self.told.retain(|&thread, _| is_alive(thread));
+            self.outside.retain(|&thread| is_alive(thread));
+        }
+        self.told.insert(thread, self.cured);
+    }
 }
 
 fn is_alive(thread: u32) -> bool {
@@ -108,6 +118,10 @@ impl Failures {
             }
             return state.error();
         }
+        if failed > 0 {
+            // Whatever the thread did before is over, and everything was cured.
+            state.tell(thread);
+        }
         state.inside.entry(thread).or_insert((0, failed)).0 += 1;
         Ok(())
     }
@@ -131,6 +145,11 @@ impl Failures {
             state.error()?;
         }
         Ok(outermost)
+    }
+
+    /// Whether a thread is inside a block.
+    pub fn anybody_inside(&self) -> bool {
+        !self.lock().inside.is_empty()
     }
 
     /// What [`since`](Self::since) takes for whatever is done from now on.
@@ -171,15 +190,7 @@ impl Failures {
 
     /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
     pub fn told(&self, thread: u32) {
-        let mut state = self.lock();
-        let cured = state.cured;
-        state.outside.remove(&thread);
-        state.alone &= !state.outside.is_empty();
-        if state.told.len() >= MANY && !state.told.contains_key(&thread) {
-            state.told.retain(|&thread, _| is_alive(thread));
-            state.outside.retain(|&thread| is_alive(thread));
-        }
-        state.told.insert(thread, cured);
+        self.lock().tell(thread);
     }
 }
 

@@ -23,24 +23,32 @@
 mod budget;
 #[cfg(target_os = "linux")]
 pub mod cuda;
+mod cut;
 mod error;
 mod failures;
+mod forecast;
+mod govern;
 mod loader;
 mod pager;
 mod patience;
 mod recorder;
+mod shared_budget;
 mod stats;
 mod stream;
 
 pub use error::{StreamError, WeightError};
+pub use forecast::{Forecast, Pace, Use, forecast};
+pub use govern::Governed;
 pub use loader::{Reader, read};
 pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
+pub use shared_budget::Budget;
 pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
-    Parameter, Part, StoredFile, Tensor, exported_dtype, exported_models,
+    Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
 };
+pub use weightstream_governor as governor;
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
 pub use weightstream_source as source;

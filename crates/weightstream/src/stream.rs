@@ -1,9 +1,10 @@
 //! One model's weights, streaming.
 
 use crate::budget;
+use crate::cut::Cut;
 use crate::error::{StreamError, WeightError};
 use crate::failures::Failures;
-use crate::loader::{Loader, Needs};
+use crate::loader::Loader;
 use crate::pager::{Alarm, Command, Pager, Shared};
 use crate::recorder::Record;
 use crate::stats::Stats;
@@ -15,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weightstream_checkpoint::{Content, Layout, Parameter};
-use weightstream_engine::{Chunks, Engine, Marker};
+use weightstream_engine::Marker;
 use weightstream_memory::{AddressSpace, Backend, Registration, ensure_fault_handler};
 use weightstream_source::{OnCompletion, OpenError, Source};
 
@@ -90,31 +91,10 @@ impl Stream {
         options: Options,
     ) -> Result<Self, StreamError> {
         let opened = Instant::now();
-        let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
-        let chunk_bytes = options
-            .chunk_bytes
-            .unwrap_or_else(|| budget::chunk_bytes(options.memory, &parameters));
-        let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
-        let layout = Layout::new(&lengths, parameters, chunk_size)?;
-        let needs = Needs::of(
-            &contents,
-            (0..layout.chunks())
-                .filter(|&chunk| layout.is_used(chunk))
-                .map(|chunk| layout.pieces(chunk)),
-        );
-        let buffers = needs.memory();
-        let slots = budget::slots(options.memory, chunk_bytes, buffers)?;
-
-        let chunks = layout.chunks();
-        let used: Vec<u32> = (0..chunks).filter(|&chunk| layout.is_used(chunk)).collect();
-        let slots = slots.min(used.len().max(1));
-        let sliced = |most: u64| -> Vec<u32> {
-            used.iter()
-                .copied()
-                .filter(|&chunk| is_sliced(&layout, chunk, most))
-                .collect()
-        };
-        let (sparse, rows) = (sliced(u64::MAX), sliced(chunk_bytes));
+        let cut = Cut::new(&contents, parameters, options.memory, options.chunk_bytes)?;
+        let engine = cut.engine();
+        let (chunks, chunk_size) = (cut.layout.chunks(), cut.layout.chunk_bytes());
+        let needs = cut.needs;
         let space = Arc::new(AddressSpace::reserve(
             chunks,
             chunks,
@@ -125,15 +105,15 @@ impl Stream {
 
         let stats = Stats {
             budget: options.memory,
-            model_bytes: layout.weight_bytes(),
-            chunk_bytes,
-            least: budget::least(chunk_bytes) + buffers,
-            buffers,
+            model_bytes: cut.layout.weight_bytes(),
+            chunk_bytes: chunk_size as u64,
+            least: cut.least,
+            buffers: needs.memory(),
             ..Stats::default()
         };
         let shared = Arc::new(Shared {
             space,
-            layout,
+            layout: cut.layout,
             completions: SegQueue::new(),
             commands: SegQueue::new(),
             failures: Failures::default(),
@@ -152,17 +132,6 @@ impl Stream {
             Loader::open(contents, chunk_size, needs, options.source, on_completion)?
         };
         let name = loader.name();
-        let engine = Engine::new(
-            Chunks {
-                count: chunks,
-                used,
-                sparse,
-                rows,
-            },
-            slots,
-            budget::threads(),
-        )
-        .with_decoders(needs.decoders);
         let pager = Pager::new(Arc::clone(&shared), engine, loader, opened);
         let thread = std::thread::Builder::new()
             .name("weightstream".into())
@@ -360,6 +329,35 @@ impl Stream {
         })
     }
 
+    /// Bytes of memory allowed for weights.
+    pub fn memory(&self) -> u64 {
+        self.shared.stats().budget
+    }
+
+    /// The least memory in bytes that this stream works in.
+    pub fn least(&self) -> u64 {
+        self.shared.stats().least
+    }
+
+    /// Memory in bytes beyond which more is of no use.
+    pub(crate) fn most(&self) -> u64 {
+        let layout = &self.shared.layout;
+        let used = (0..layout.chunks()).filter(|&chunk| layout.is_used(chunk));
+        used.count() as u64 * layout.chunk_bytes() as u64 + self.shared.stats().buffers
+    }
+
+    /// Numbers that change while something is done with the weights, but for weights that are all in memory and used
+    /// outside of blocks.
+    pub(crate) fn done(&self) -> (u64, u64, u64) {
+        let stats = self.shared.stats();
+        (stats.passes, stats.faults, stats.bytes_read)
+    }
+
+    /// Whether a thread is inside a block.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.shared.failures.anybody_inside()
+    }
+
     /// What happened so far: all that the calling thread has seen is in it.
     pub fn stats(&self) -> Stats {
         // A stream that is closed, or not this process', has its last word in the counters already.
@@ -469,17 +467,6 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Whether all that lies in the chunk is used in slices of fewer than `most` bytes: a pass may do without it.
-fn is_sliced(layout: &Layout, chunk: u32, most: u64) -> bool {
-    layout.parameters_in(chunk).all(|placed| {
-        let (unit, length) = (
-            placed.parameter.unit,
-            placed.addresses.end - placed.addresses.start,
-        );
-        unit != 0 && unit < length && unit < most
-    })
 }
 
 pub(crate) fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {

@@ -196,11 +196,14 @@ fn a_flipped_bit_is_an_error_that_names_the_tensor_and_goes_when_it_is_mended() 
         .write(true)
         .open(&model.files[1])
         .unwrap();
+    // As a failing disk does it: a file that was written to would be told by its time.
+    let written = file.metadata().unwrap().modified().unwrap();
     let flip = || {
         let mut byte = [0];
         file.read_exact_at(&mut byte, extent.offset + 77).unwrap();
         file.write_all_at(&[byte[0] ^ 4], extent.offset + 77)
             .unwrap();
+        file.set_modified(written).unwrap();
         file.sync_all().unwrap();
     };
     flip();

@@ -11,7 +11,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use weightstream::cuda::{DeviceOptions, DeviceStream, Driver, Simulated, StreamHandle};
+use weightstream::cuda::{
+    DeviceOptions, DeviceStream, Driver, Simulated, StreamHandle, define_decoder,
+};
 use weightstream::source::fault::{Effect, Fault, Faults, Faulty};
 use weightstream::source::{ReadErrorKind, open};
 use weightstream::{Parameter, Part, StreamError};
@@ -431,24 +433,24 @@ fn a_full_device_is_an_error_at_open() {
     assert_eq!(driver.live(), weightstream::cuda::Live::default());
 }
 
-/// The model's file, coded in frames of 100,000 bytes, some of them kept as they are and checked.
-fn coded(model: &Model) -> Content {
+/// The model's file, coded in frames of so many bytes, some of them kept as they are and checked.
+fn coded(model: &Model, frame: usize) -> Content {
     let path = model._folder.path().join("coded");
     let (mut stored, mut extents) = (Vec::new(), Vec::new());
-    for (number, frame) in model.bytes.chunks(100_000).enumerate() {
+    for (number, raw) in model.bytes.chunks(frame).enumerate() {
         let mut kept = Vec::new();
         let mut coded = 0;
         if number % 5 == 2 {
-            kept.extend_from_slice(frame);
+            kept.extend_from_slice(raw);
         } else {
-            encode(Element::Bf16, frame, &mut kept);
+            encode(Element::Bf16, raw, &mut kept);
             coded = kept.len() as u32;
         }
         kept.resize(kept.len().next_multiple_of(64), 0);
         let checksum = xxh3_64(&kept);
         extents.push(Extent {
-            start: number as u64 * 100_000,
-            length: frame.len() as u64,
+            start: (number * frame) as u64,
+            length: raw.len() as u64,
             file: 0,
             offset: stored.len() as u64,
             stored: kept.len() as u64,
@@ -468,7 +470,7 @@ fn coded(model: &Model) -> Content {
 #[test]
 fn coded_weights_are_decoded_on_their_way_to_the_host() {
     let model = layers(8);
-    let content = coded(&model);
+    let content = coded(&model, 100_000);
     assert!(content.files()[0].length < content.length() * 4 / 5);
     for host in [16 << 20, 5 << 20] {
         let driver = Simulated::new(GRANULE, 1 << 30, 9, false).unwrap();
@@ -486,16 +488,54 @@ fn coded_weights_are_decoded_on_their_way_to_the_host() {
 }
 
 #[test]
+fn coded_weights_cross_the_bus_as_they_are_stored() {
+    let model = layers(8);
+    for seed in 0..6 {
+        let driver = Simulated::new(GRANULE, 1 << 30, seed, false).unwrap();
+        define_decoder(&driver);
+        let mut options = model.options(&driver, 3 << 20, 16 << 20);
+        options.chunk_bytes = Some(4 * GRANULE as u64);
+        let contents = [coded(&model, if seed % 2 == 0 { 10_000 } else { 100_000 })];
+        let stream =
+            DeviceStream::over(&contents, model.parameters.clone(), &model.blocks, options)
+                .unwrap();
+        for _ in 0..4 {
+            model.pass(&driver, &stream, USER);
+        }
+        let (stats, device) = stream.stats();
+        // What waits to be decoded is in the budget.
+        assert!(device.held <= 3 << 20);
+        if seed % 2 == 0 {
+            // Large frames, which chunks cut, come twice.
+            let streamed = stats.model_bytes - stats.kept_bytes + 6 * stats.chunk_bytes;
+            assert!(
+                device.pass_copied_bytes < streamed * 85 / 100,
+                "{device:?} {stats:?}"
+            );
+        }
+        settled(&driver, stream);
+    }
+}
+
+#[test]
 fn damaged_codes_are_an_error_before_any_kernel() {
+    damaged(false);
+    damaged(true);
+}
+
+fn damaged(on_device: bool) {
     let model = layers(4);
-    let content = coded(&model);
+    let content = coded(&model, 100_000);
     let path = content.files()[0].path.clone();
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let driver = Simulated::new(GRANULE, 1 << 30, 9, false).unwrap();
-    let options = model.options(&driver, 1700 * KIB, 16 << 20);
+    if on_device {
+        define_decoder(&driver);
+    }
+    let options = model.options(&driver, 2100 * KIB, 16 << 20);
     let stream =
         DeviceStream::over(&[content], model.parameters.clone(), &model.blocks, options).unwrap();
     let failed = (1..=model.blocks.len()).filter(|&block| match stream.enter(block as u32, USER) {

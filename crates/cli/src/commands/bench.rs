@@ -6,11 +6,11 @@ use std::time::Instant;
 use clap::Args;
 use weightstream::{Checkpoint, Part, Reader};
 use weightstream_codec::{Element, decode, encode};
+use weightstream_source::sweep::{Range, sweep};
 
 use crate::CliError;
 use crate::context::{Context, Outcome};
 use crate::size;
-use crate::sweep::{Range, sweep};
 use crate::table::Table;
 
 /// Measure what this disk delivers and how fast it is decoded.

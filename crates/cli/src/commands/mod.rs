@@ -34,6 +34,8 @@ commands! {
     inspect Inspect,
     /// Read all of a checkpoint and check it
     verify Verify,
+    /// Say what a model will read and how long a pass will take with so much memory
+    plan Plan,
     /// Measure what this disk delivers and how fast it is decoded
     bench Bench,
     /// Show what of this machine is used, what is missing, and what that costs

@@ -13,6 +13,7 @@ const WIDTH: usize = 16;
 type Vector = uint8x16_t;
 
 /// See [`Kernel::decode`](crate::Kernel). Every aarch64 processor has what it needs.
+#[target_feature(enable = "neon")]
 pub(crate) fn decode(tile: &Tile, values: &mut [MaybeUninit<u8>]) -> Option<()> {
     let format = tile.format;
     let table = load_8(&tile.exponents);
@@ -51,9 +52,11 @@ pub(crate) fn decode(tile: &Tile, values: &mut [MaybeUninit<u8>]) -> Option<()> 
 }
 
 /// The 8 rows of fields, of one quarter of the columns.
+#[target_feature(enable = "neon")]
 fn fields(planes: &[u8], quarter: usize) -> Option<[Vector; 8]> {
     let planes = as_rows::<WIDTH, 12>(planes)?;
-    let [a, b, c] = [0, 4, 8].map(|plane| load(&planes[plane + quarter % 4]));
+    let [a, b, c] = [0, 4, 8].map(|plane| &planes[plane + quarter % 4]);
+    let (a, b, c) = (load(a), load(b), load(c));
     // Each insertion keeps the lower bits of the first and puts the second above them.
     let last = vshrq_n_u8::<6>(a);
     let last = vsliq_n_u8::<2>(last, vshrq_n_u8::<6>(b));
@@ -73,6 +76,7 @@ fn fields(planes: &[u8], quarter: usize) -> Option<[Vector; 8]> {
 }
 
 /// A bit for each byte of which all bits are set.
+#[target_feature(enable = "neon")]
 fn mask(bytes: Vector) -> u16 {
     const BITS: [u8; WIDTH] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
     let bits = vandq_u8(bytes, load(&BITS));
@@ -82,6 +86,7 @@ fn mask(bytes: Vector) -> u16 {
 }
 
 /// Writes a block of values.
+#[target_feature(enable = "neon")]
 fn put_together(
     format: Format,
     kept: &[u8],
@@ -124,9 +129,9 @@ fn put_together(
             let raw = raw.as_chunks_mut::<{ 4 * WIDTH }>().0;
             for (((lower, upper), exponents), raw) in parts.zip(raw) {
                 let [low, high] = turned(load(upper), load(exponents));
-                let [lower, other] = as_rows::<WIDTH, 2>(lower)?.each_ref().map(load);
-                let [a, b] = interleave_16(lower, low);
-                let [c, d] = interleave_16(other, high);
+                let [lower, other] = as_rows::<WIDTH, 2>(lower)?;
+                let [a, b] = interleave_16(load(lower), low);
+                let [c, d] = interleave_16(load(other), high);
                 store([a, b, c, d], raw);
             }
         }
@@ -135,36 +140,49 @@ fn put_together(
 }
 
 /// The upper halves of 16 values from what is kept of them and their exponents.
+#[target_feature(enable = "neon")]
 fn turned(kept: Vector, exponents: Vector) -> [Vector; 2] {
-    interleave(kept, exponents).map(|pairs| {
-        let pairs = vreinterpretq_u16_u8(pairs);
-        vreinterpretq_u8_u16(vsliq_n_u16::<15>(vshrq_n_u16::<1>(pairs), pairs))
-    })
+    let [low, high] = interleave(kept, exponents);
+    [turn(low), turn(high)]
+}
+
+/// Turns each 16-bit number right by one bit.
+#[target_feature(enable = "neon")]
+fn turn(pairs: Vector) -> Vector {
+    let pairs = vreinterpretq_u16_u8(pairs);
+    vreinterpretq_u8_u16(vsliq_n_u16::<15>(vshrq_n_u16::<1>(pairs), pairs))
 }
 
 /// The bytes of both in turn.
+#[target_feature(enable = "neon")]
 fn interleave(first: Vector, second: Vector) -> [Vector; 2] {
     [vzip1q_u8(first, second), vzip2q_u8(first, second)]
 }
 
 /// The 16-bit numbers of both in turn.
+#[target_feature(enable = "neon")]
 fn interleave_16(first: Vector, second: Vector) -> [Vector; 2] {
-    let [first, second] = [first, second].map(|vector| vreinterpretq_u16_u8(vector));
-    [vzip1q_u16(first, second), vzip2q_u16(first, second)]
-        .map(|vector| vreinterpretq_u8_u16(vector))
+    let (first, second) = (vreinterpretq_u16_u8(first), vreinterpretq_u16_u8(second));
+    [
+        vreinterpretq_u8_u16(vzip1q_u16(first, second)),
+        vreinterpretq_u8_u16(vzip2q_u16(first, second)),
+    ]
 }
 
+#[target_feature(enable = "neon")]
 fn load(bytes: &[u8; WIDTH]) -> Vector {
     // SAFETY: reads 16 bytes.
     unsafe { vld1q_u8(bytes.as_ptr()) }
 }
 
 /// The bytes twice.
+#[target_feature(enable = "neon")]
 fn load_8(bytes: &[u8; 8]) -> Vector {
     vreinterpretq_u8_u64(vdupq_n_u64(u64::from_le_bytes(*bytes)))
 }
 
 /// Writes a vector to where it is found again.
+#[target_feature(enable = "neon")]
 fn keep(vector: Vector, bytes: &mut [u8], at: usize) -> Option<()> {
     let to = bytes.get_mut(at..at + WIDTH)?;
     // SAFETY: writes the 16 bytes of `to`.
@@ -173,6 +191,7 @@ fn keep(vector: Vector, bytes: &mut [u8], at: usize) -> Option<()> {
 }
 
 /// Writes vectors one after the other; `to` has room for all.
+#[target_feature(enable = "neon")]
 fn store<const N: usize>(vectors: [Vector; N], to: &mut [MaybeUninit<u8>]) {
     for (vector, to) in vectors.into_iter().zip(to.as_chunks_mut::<WIDTH>().0) {
         // SAFETY: writes the 16 bytes of `to`.

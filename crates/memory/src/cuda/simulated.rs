@@ -704,10 +704,15 @@ impl Driver for Simulated {
     }
 
     fn function(&self, _module: Module, name: &str) -> Result<Function, CudaError> {
-        let mut state = self.lock();
+        let state = self.lock();
         match state.kernels.get(name) {
             Some(&(function, _)) => Ok(function),
-            None => Err(state.rule(format!("no kernel {name:?} is defined"))),
+            None => Err(CudaError::Call {
+                call: "cuModuleGetFunction",
+                code: 500,
+                name: "CUDA_ERROR_NOT_FOUND".into(),
+                detail: format!(": {name}"),
+            }),
         }
     }
 

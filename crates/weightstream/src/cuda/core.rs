@@ -1,7 +1,8 @@
 //! What the pager and the callers share, under one lock.
 
+use crate::cuda::decoding::Decoder;
+use crate::cuda::feed::Feed;
 use crate::error::WeightError;
-use crate::loader::Loader;
 use crate::recorder::{Record, RecordKind, Recorder};
 use crate::stats::Stats;
 use std::collections::{HashMap, VecDeque};
@@ -12,15 +13,7 @@ use weightstream_engine::tiers::{TierAction, Tiers};
 use weightstream_memory::cuda::{
     CopyQueue, CudaError, DevicePool, Driver, Event, PinnedPool, StreamHandle,
 };
-use weightstream_source::{Completion, Destination, Piece, ReadErrorKind, Request, Source};
-
-/// Who brings chunks into host slots.
-pub enum Feed {
-    /// Reads the files' ranges as they are.
-    Files(Box<dyn Source>),
-    /// Reads and decodes.
-    Decoded(Loader),
-}
+use weightstream_source::{Completion, ReadErrorKind};
 
 /// A failed read is tried again after these pauses before it counts as failed.
 const PAUSES: [Duration; 3] = [
@@ -67,6 +60,8 @@ pub struct Core {
     pub copies: CopyQueue,
     /// Ends all reads when it is dropped.
     pub feed: Option<Feed>,
+    /// Decodes chunks that are copied as they are stored.
+    pub decoder: Option<Decoder>,
     opened: Instant,
     reading: HashMap<u32, Reading>,
     pauses: Vec<(Instant, u32)>,
@@ -95,6 +90,7 @@ impl Core {
         pool: DevicePool,
         copies: CopyQueue,
         feed: Feed,
+        decoder: Option<Decoder>,
         stats: Stats,
         opened: Instant,
     ) -> Self {
@@ -106,6 +102,7 @@ impl Core {
             pool,
             copies,
             feed: Some(feed),
+            decoder,
             opened,
             reading: HashMap::new(),
             pauses: Vec::new(),
@@ -315,6 +312,22 @@ impl Core {
     fn copy(&mut self, chunk: u32, from: u32, to: u32, now: u64) -> Result<(), CudaError> {
         self.pool.publish(chunk, to)?;
         let (start, address) = (self.host.start(from), self.pool.address(chunk));
+        if let (Some(decoder), Some(Feed::Stored(_, chunks))) = (&mut self.decoder, &self.feed) {
+            if let Some(stored) = chunks.get(chunk as usize) {
+                let chunk_bytes = self.pool.chunk_bytes();
+                // SAFETY: the slot was read and finished, and the engine has nothing else done with it or with the
+                // chunk, which is mapped, before the event below.
+                unsafe { decoder.decode(&self.copies, stored, start, address, chunk_bytes)? };
+                self.copied_bytes += stored.copied_bytes();
+            }
+            let event = self.copies.mark(decoder.stream())?;
+            self.copying.push_back(Copying {
+                chunk,
+                event,
+                since: now,
+            });
+            return Ok(());
+        }
         let layout = Arc::clone(&self.layout);
         for copy in layout
             .fill(chunk)
@@ -343,30 +356,9 @@ impl Core {
         let (Some(feed), Some(fill)) = (&self.feed, self.layout.fill(chunk)) else {
             return 0;
         };
-        let (start, token) = (self.host.start(slot), u64::from(chunk));
-        let source = match feed {
-            Feed::Files(source) => source,
-            // SAFETY: the slot is as large as a chunk and this chunk's alone until the completion; the layout keeps
-            // pieces inside the chunk.
-            Feed::Decoded(loader) => unsafe {
-                return loader.load(fill.pieces.iter().copied(), start, token);
-            },
-        };
-        let pieces = fill
-            .reads
-            .iter()
-            .map(|read| Piece {
-                file: read.file,
-                offset: read.offset,
-                // SAFETY: the layout keeps reads inside the slot and apart from each other. The slot is this
-                // chunk's, and the engine has nothing else done with it before the completion.
-                destination: unsafe { Destination::new(start.add(read.at)) },
-                length: read.length,
-                room: read.room,
-            })
-            .collect();
-        source.submit(Request { token, pieces });
-        fill.reads.iter().map(|read| read.length as u64).sum()
+        // SAFETY: the slot is large enough for any chunk, and the engine has nothing else done with it before the
+        // completion.
+        unsafe { feed.read(fill, chunk, slot, self.host.start(slot)) }
     }
 
     /// The counters as they are now.

@@ -1,9 +1,11 @@
 //! The face of a model's weights on a device.
 
-use crate::cuda::core::{Core, Feed, Pass};
+use crate::cuda::core::{Core, Pass};
+use crate::cuda::decoding::Decoder;
+use crate::cuda::feed::Feed;
+use crate::cuda::fit::{Budgets, HostForm, fit, outside};
 use crate::cuda::pager::{self, Shared};
 use crate::error::StreamError;
-use crate::loader::{Loader, Needs};
 use crate::recorder::{Record, RecordKind};
 use crate::stats::Stats;
 use crate::stream::{OpenSource, plain_content};
@@ -12,21 +14,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use weightstream_checkpoint::{BlockLayout, Content, Parameter, SlotImage};
-use weightstream_engine::tiers::{Blocks, Depths, Tiers};
+use weightstream_checkpoint::{BlockLayout, Content, Parameter};
 use weightstream_memory::cuda::{
     CopyQueue, CudaError, DevicePool, Driver, PinnedPool, Reservation, StreamHandle,
 };
 use weightstream_memory::current_thread;
 use weightstream_source::OnCompletion;
 
-/// Copies of this size run at the full speed of the bus.
-const LARGEST_CHUNK: u64 = 32 << 20;
-/// Slots that make what streams a small share of the budget.
-const SLOTS: u64 = 64;
-/// Bytes in flight that keep a disk busy, and a copy engine between two looks at it.
-const READ_AHEAD: u64 = 64 << 20;
-const COPY_AHEAD: u64 = 96 << 20;
 /// How long closing waits for callers that are inside a block.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -115,123 +109,65 @@ impl DeviceStream {
         options: DeviceOptions,
     ) -> Result<Self, StreamError> {
         let opened = Instant::now();
-        let image = if contents.iter().all(Content::is_plain) {
-            SlotImage::File
-        } else {
-            SlotImage::Device
-        };
-        let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
         let driver = options.driver;
-        let granularity = driver.granularity() as u64;
-        let mut chunk_bytes = options.chunk_bytes.unwrap_or_else(|| {
-            let even = options.memory / SLOTS / granularity * granularity;
-            even.clamp(granularity, LARGEST_CHUNK.max(granularity))
-        });
-        let depths = |chunk_bytes: u64| Depths {
-            reads: (READ_AHEAD / chunk_bytes).clamp(2, 16) as usize,
-            copies: (COPY_AHEAD / chunk_bytes).clamp(3, 48) as usize,
+        let budgets = Budgets {
+            memory: options.memory,
+            host_memory: options.host_memory,
+            chunk_bytes: options.chunk_bytes,
         };
-        // Smaller chunks where the blocks just don't fit whole large ones.
-        let (layout, tiers) = loop {
-            let layout =
-                BlockLayout::new(&lengths, parameters.clone(), blocks, chunk_bytes, image)?;
-            let needs = Needs::of(
-                contents,
-                (0..layout.chunks())
-                    .filter_map(|chunk| layout.fill(chunk))
-                    .map(|fill| fill.pieces.iter().copied()),
-            );
-            let slots = usize::try_from(options.memory / chunk_bytes)
-                .unwrap_or(usize::MAX)
-                .min(layout.chunks() as usize);
-            let depths = depths(chunk_bytes);
-            let host_slots =
-                usize::try_from(options.host_memory).unwrap_or(usize::MAX) / layout.slot_bytes();
-            let least_host = depths.reads.min(2) + 1;
-            if host_slots < least_host {
-                return Err(StreamError::HostBudget {
-                    given: options.host_memory,
-                    least: (least_host * layout.slot_bytes()) as u64 + needs.memory(),
-                });
-            }
-            let host_slots = host_slots.min(layout.chunks() as usize);
-            let members: Vec<Vec<u32>> =
-                blocks.iter().map(|block| layout.chunks_of(block)).collect();
-            let known = Blocks {
-                count: layout.chunks(),
-                blocks: members,
-                always: layout.chunks_of(&outside(blocks, layout.parameters().len())),
-            };
-            match Tiers::new(known, slots, host_slots, depths) {
-                Ok(tiers) => break (layout, (tiers, slots, host_slots, needs)),
-                Err(_) if options.chunk_bytes.is_none() && chunk_bytes >= 2 * granularity => {
-                    chunk_bytes = chunk_bytes / 2 / granularity * granularity;
-                }
-                Err(small) => {
-                    return Err(StreamError::Budget {
-                        given: options.memory,
-                        least: small.least as u64 * chunk_bytes,
-                    });
-                }
-            }
-        };
-        let (tiers, slots, host_slots, needs) = tiers;
+        let fitted = fit(contents, &parameters, blocks, &*driver, &budgets)?;
+        let layout = fitted.layout;
+        let chunk_bytes = layout.chunk_bytes();
         let chunk_size = usize::try_from(chunk_bytes).unwrap_or(usize::MAX);
-        let pool = DevicePool::new(Arc::clone(&driver), layout.chunks(), chunk_size, slots)?;
+        let pool = DevicePool::new(
+            Arc::clone(&driver),
+            layout.chunks(),
+            chunk_size,
+            fitted.slots,
+        )?;
         let copies = CopyQueue::new(Arc::clone(&driver))?;
-        let host = Arc::new(PinnedPool::new(driver, layout.slot_bytes()));
+        let decoder = match &fitted.form {
+            HostForm::Stored(_) => Some(Decoder::new(Arc::clone(&driver), fitted.slot_bytes)?),
+            _ => None,
+        };
+        let host = Arc::new(PinnedPool::new(driver, fitted.slot_bytes));
         let stats = Stats {
             budget: options.memory,
             model_bytes: layout.weight_bytes(),
             chunk_bytes,
-            least: chunk_bytes,
+            least: fitted.least,
             ..Stats::default()
         };
 
+        // The source lives inside what is shared, and is there before it.
         let receiver: Arc<OnceLock<Weak<Shared>>> = Arc::default();
-        let feed = {
-            // The source lives inside what is shared, and is there before it.
-            let receiver = Arc::clone(&receiver);
-            let on_completion: OnCompletion = Arc::new(move |completion| {
-                if let Some(shared) = receiver.get().and_then(Weak::upgrade) {
-                    shared.completions.push(completion);
-                    shared.ring();
-                }
-            });
-            match (image, options.source) {
-                (SlotImage::Device, open) => {
-                    let contents = contents.to_vec();
-                    Feed::Decoded(Loader::open(
-                        contents,
-                        chunk_size,
-                        needs,
-                        open,
-                        on_completion,
-                    )?)
-                }
-                (SlotImage::File, open) => {
-                    let files: Vec<PathBuf> = contents.iter().map(Content::path).collect();
-                    Feed::Files(match open {
-                        Some(open) => open(&files, on_completion)?,
-                        None => weightstream_source::open(&files, on_completion)?,
-                    })
-                }
+        let told = Arc::clone(&receiver);
+        let on_completion: OnCompletion = Arc::new(move |completion| {
+            if let Some(shared) = told.get().and_then(Weak::upgrade) {
+                shared.completions.push(completion);
+                shared.ring();
             }
-        };
-        let name = match &feed {
-            Feed::Files(source) => source.name(),
-            Feed::Decoded(loader) => loader.name(),
-        };
+        });
+        let feed = Feed::open(
+            contents,
+            fitted.form,
+            chunk_size,
+            &host,
+            options.source,
+            on_completion,
+        )?;
+        let name = feed.name();
         let always = layout.chunks_of(&outside(blocks, layout.parameters().len()));
         let layout = Arc::new(layout);
         let reservation = Arc::clone(pool.reservation());
         let core = Core::new(
             Arc::clone(&layout),
             Arc::clone(&host),
-            tiers,
+            fitted.tiers,
             pool,
             copies,
             feed,
+            decoder,
             stats,
             opened,
         );
@@ -252,7 +188,7 @@ impl DeviceStream {
         let serving = Arc::clone(&shared);
         stream.spawn("weightstream", move || pager::run(&serving))?;
         stream.spawn("weightstream-pin", move || {
-            pager::pin(&shared, &host, host_slots);
+            pager::pin(&shared, &host, fitted.host_slots);
         })?;
         Ok(stream)
     }
@@ -487,7 +423,7 @@ impl DeviceStream {
                 .pass_copied
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
-            held: core.pool.held() as u64,
+            held: (core.pool.held() + core.decoder.as_ref().map_or(0, Decoder::held)) as u64,
         };
         (core.counted(), device)
     }
@@ -558,6 +494,9 @@ impl DeviceStream {
         }
         let mut core = self.shared.lock();
         core.pool.clear();
+        if let Some(decoder) = &mut core.decoder {
+            decoder.clear();
+        }
         // SAFETY: reads have ended with the source, copies were waited for.
         unsafe { self.host.clear() };
         core.stats.used = 0;
@@ -592,17 +531,4 @@ impl Drop for DeviceStream {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// The parameters that belong to no block.
-fn outside(blocks: &[Vec<usize>], count: usize) -> Vec<usize> {
-    let mut inside = vec![false; count];
-    for &index in blocks.iter().flatten() {
-        if let Some(place) = inside.get_mut(index) {
-            *place = true;
-        }
-    }
-    (0..count)
-        .filter(|&index| !inside.get(index).copied().unwrap_or(true))
-        .collect()
 }

@@ -1,9 +1,11 @@
 //! Makes weights of stored bytes.
 
 use super::plan::Step;
+use half::{bf16, f16};
 use std::mem::MaybeUninit;
-use weightstream_checkpoint::Form;
-use weightstream_codec::{Stores, decode_into};
+use weightstream_checkpoint::{Dtype, Form};
+use weightstream_codec::quantised::dequantise;
+use weightstream_codec::{Element, Stores, decode_into};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of a slot that are being filled.
@@ -85,8 +87,82 @@ fn decode_extent(step: &Step, stored: &[u8], to: &mut [MaybeUninit<u8>]) -> Resu
                 .ok_or("fewer bytes than were coded")?;
             decode_into(coded, to, Stores::Streaming).map_err(|error| error.to_string())
         }
+        Form::Quantised { kind, to: dtype } => {
+            let element =
+                element(dtype).ok_or_else(|| format!("{kind} can't be read as {dtype}"))?;
+            dequantise(kind, stored, element, zeroed(to)).map_err(|error| error.to_string())
+        }
+        Form::Cast { from, to: dtype } => cast(from, stored, dtype, to),
         form => Err(format!("{form:?} can't be decoded")),
     }
+}
+
+/// `to`, initialised.
+fn zeroed(to: &mut [MaybeUninit<u8>]) -> &mut [u8] {
+    for byte in &mut *to {
+        byte.write(0);
+    }
+    // SAFETY: all of it was just written.
+    unsafe { &mut *(std::ptr::from_mut(to) as *mut [u8]) }
+}
+
+fn element(dtype: Dtype) -> Option<Element> {
+    match dtype {
+        Dtype::BF16 => Some(Element::Bf16),
+        Dtype::F16 => Some(Element::F16),
+        Dtype::F32 => Some(Element::F32),
+        _ => None,
+    }
+}
+
+/// Rounds numbers to another dtype, as `torch.Tensor.to` does.
+fn cast(
+    from: Dtype,
+    stored: &[u8],
+    dtype: Dtype,
+    to: &mut [MaybeUninit<u8>],
+) -> Result<(), String> {
+    let values: Vec<f32> = match from {
+        Dtype::F32 => stored
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect(),
+        Dtype::BF16 => stored
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&bytes| bf16::from_le_bytes(bytes).to_f32())
+            .collect(),
+        Dtype::F16 => stored
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&bytes| f16::from_le_bytes(bytes).to_f32())
+            .collect(),
+        _ => return Err(format!("{from} can't be rounded")),
+    };
+    let rounded: Vec<u8> = match dtype {
+        Dtype::F32 => values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+        Dtype::BF16 => values
+            .iter()
+            .flat_map(|&value| bf16::from_f32(value).to_le_bytes())
+            .collect(),
+        Dtype::F16 => values
+            .iter()
+            .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+            .collect(),
+        _ => return Err(format!("nothing can be rounded to {dtype}")),
+    };
+    if rounded.len() != to.len() {
+        return Err("fewer bytes than the weights have".into());
+    }
+    copy(&rounded, to);
+    Ok(())
 }
 
 /// Of equal lengths.

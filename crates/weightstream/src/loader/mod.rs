@@ -5,13 +5,14 @@
 //! chunk counts as loaded. Reads and decoding overlap: a buffer that is being decoded is none that is being read.
 
 mod decode;
-mod plan;
+pub mod plan;
 mod read;
 mod workers;
 
 use crate::error::StreamError;
 use crate::stream::OpenSource;
-use plan::{Contents, Plan};
+pub use plan::Contents;
+use plan::Plan;
 pub use read::{Reader, read};
 use std::path::PathBuf;
 use std::sync::Arc;

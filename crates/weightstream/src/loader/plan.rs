@@ -158,6 +158,7 @@ impl Contents {
 
 /// Decodes what of `extent` holds `length` bytes from `start` of the content on.
 fn step(extent: &Extent, file: u32, start: u64, length: usize, chunk_offset: usize) -> Step {
+    let extent = extent.around(start..start + length as u64);
     Step {
         file,
         offset: extent.offset,

@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
 
-use weightstream_source::{AlignedBuffer, Destination, Piece, Request, open};
-
-use crate::CliError;
+use crate::{AlignedBuffer, Destination, OpenError, Piece, ReadError, Request, open};
 
 /// A range of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Range {
+    /// Index into the files.
     pub file: u32,
+    /// Bytes from the start of the file.
     pub offset: u64,
+    /// Bytes.
     pub length: usize,
 }
 
 /// What a sweep has shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Swept {
+    /// Bytes that were read.
     pub bytes: u64,
+    /// Seconds that it took.
     pub seconds: f64,
     /// How it was read.
     pub source: &'static str,
@@ -33,8 +36,31 @@ impl Swept {
     }
 }
 
-/// Reads `ranges` in their order, `depth` at a time, past the page cache into huge pages.
-pub fn sweep(files: &[PathBuf], ranges: &[Range], depth: usize) -> Result<Swept, CliError> {
+/// Why a sweep failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SweepError {
+    /// A file can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A range can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// There is no memory to read to.
+    #[error("no memory for {count} buffers of {bytes} bytes")]
+    Memory {
+        /// Buffers.
+        count: usize,
+        /// Bytes of each.
+        bytes: usize,
+    },
+}
+
+/// Reads `ranges` in their order, `depth` at a time, past the page cache into huge pages; the bytes are dropped.
+///
+/// # Errors
+/// The first file or range that can't be read.
+pub fn sweep(files: &[PathBuf], ranges: &[Range], depth: usize) -> Result<Swept, SweepError> {
     let (sender, completions) = mpsc::channel();
     let source = open(
         files,
@@ -43,8 +69,10 @@ pub fn sweep(files: &[PathBuf], ranges: &[Range], depth: usize) -> Result<Swept,
     let longest = ranges.iter().map(|range| range.length).max().unwrap_or(0);
     // Rounded up to whole pages of the disk, as a slot of the pool has room for.
     let room = longest.next_multiple_of(4096);
-    let mut buffers = AlignedBuffer::several(depth, room)
-        .ok_or_else(|| CliError::Other(format!("no memory for {depth} buffers of {room} bytes")))?;
+    let mut buffers = AlignedBuffer::several(depth, room).ok_or(SweepError::Memory {
+        count: depth,
+        bytes: room,
+    })?;
     let starts: Vec<*mut u8> = buffers.iter_mut().map(AlignedBuffer::start).collect();
     for &start in &starts {
         // SAFETY: the buffer has `room` bytes. Its pages are there before the clock runs.

@@ -1,0 +1,381 @@
+//! What a model will read and how long a pass will take, before anything is read: the engine itself, in simulated time.
+
+use crate::cut::Cut;
+use crate::error::StreamError;
+use crate::loader::Contents;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::ops::Range;
+use weightstream_checkpoint::{Content, Parameter};
+use weightstream_engine::{Action, Engine, Marker, Residence};
+
+/// What a pass does, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Use {
+    /// A block begins.
+    Enter(u32),
+    /// A block has ended.
+    Leave(u32),
+    /// These bytes of a parameter are used.
+    Weights {
+        /// Its index among the parameters.
+        parameter: usize,
+        /// Bytes from its start.
+        bytes: Range<u64>,
+    },
+}
+
+/// How fast a machine is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Bytes a second that the source delivers when it is kept busy.
+    pub read: f64,
+    /// Bytes of weights a second that one thread decodes.
+    pub decode: f64,
+    /// Seconds that a pass computes when everything is loaded.
+    pub compute: f64,
+}
+
+/// What is to be expected.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Forecast {
+    /// Distinct weights of the model, in bytes.
+    pub model_bytes: u64,
+    /// Bytes of one chunk.
+    pub chunk_bytes: u64,
+    /// The least budget that works, in such chunks.
+    pub least: u64,
+    /// Bytes of the budget that buffers for decoding take.
+    pub buffers: u64,
+    /// Bytes of weights that stay in memory from pass to pass.
+    pub kept_bytes: u64,
+    /// Bytes read in the first pass.
+    pub first_bytes: u64,
+    /// Bytes read in each later pass.
+    pub pass_bytes: f64,
+    /// Bytes that each later pass must read, however clever the order.
+    pub least_bytes: f64,
+    /// Seconds of the first pass.
+    pub first_seconds: f64,
+    /// Seconds of each later pass.
+    pub pass_seconds: f64,
+    /// The least that a later pass can take: computing, or reading what must be read.
+    pub floor: f64,
+}
+
+/// Seconds from a read's submission to its first byte, beyond what the rate says.
+const LATENCY: f64 = 100e-6;
+/// Seconds that the computing thread spends to make a chunk visible: a fault and two moves of pages.
+const PUBLISH: f64 = 60e-6;
+/// Seconds from a chunk's arrival to the thread that waits for it going on.
+const WAKE: f64 = 60e-6;
+/// Passes until the engine has settled, and passes that are then measured.
+const SETTLE: usize = 4;
+const MEASURED: usize = 4;
+
+/// What passes over `parameters` of `contents` will do in a budget of `memory` bytes on a machine of this `pace`.
+/// `uses` gives what pass number n does.
+///
+/// # Errors
+/// As [`Stream::over`](crate::Stream::over).
+pub fn forecast(
+    contents: &[Content],
+    parameters: Vec<Parameter>,
+    memory: u64,
+    pace: Pace,
+    mut uses: impl FnMut(usize) -> Vec<Use>,
+) -> Result<Forecast, StreamError> {
+    let cut = Cut::new(contents, parameters, memory, None)?;
+    let chunk_bytes = cut.layout.chunk_bytes() as u64;
+    let model_bytes = cut.layout.weight_bytes();
+    let plans = Contents::new(contents.to_vec());
+    let costs = (0..cut.chunks.count).map(|chunk| {
+        let plan = plans.plan(cut.layout.pieces(chunk));
+        Cost {
+            stored: plan.bytes(),
+            decoded: plan.steps.iter().map(|step| step.length as u64).sum(),
+        }
+    });
+    let costs: Vec<Cost> = costs.collect();
+    let mut machine = Machine {
+        engine: cut.engine(),
+        pace,
+        now: 0.0,
+        disk_free: 0.0,
+        decoders: vec![0.0; cut.needs.decoders.max(1)],
+        arriving: BinaryHeap::new(),
+        visible: vec![false; cut.chunks.count as usize],
+        bytes: 0,
+        costs: &costs,
+        cut: &cut,
+    };
+    let mut forecast = Forecast {
+        model_bytes,
+        chunk_bytes,
+        least: cut.least,
+        buffers: cut.needs.memory(),
+        ..Forecast::default()
+    };
+    for pass in 0..SETTLE + MEASURED {
+        let (bytes, begin) = (machine.bytes, machine.now);
+        let program = uses(pass);
+        let touched = machine.run(&program);
+        let stored = |chunk: &u32| costs.get(*chunk as usize).map_or(0, |cost| cost.stored);
+        let (bytes, seconds) = (machine.bytes - bytes, machine.now - begin);
+        if pass == 0 {
+            (forecast.first_bytes, forecast.first_seconds) = (bytes, seconds);
+        }
+        if pass >= SETTLE {
+            forecast.pass_bytes += bytes as f64 / MEASURED as f64;
+            forecast.pass_seconds += seconds / MEASURED as f64;
+            // Every slot holds a chunk that need not be read, wherever it is.
+            let needed: u64 = touched.iter().map(stored).sum();
+            let absent = touched.len().saturating_sub(cut.slots) as f64;
+            let least = needed as f64 * absent / touched.len().max(1) as f64;
+            forecast.least_bytes += least / MEASURED as f64;
+        }
+    }
+    forecast.kept_bytes = (machine.engine.kept() as u64 * chunk_bytes).min(model_bytes);
+    forecast.least_bytes = forecast.least_bytes.min(forecast.pass_bytes);
+    forecast.floor = pace.compute.max(forecast.least_bytes / pace.read);
+    Ok(forecast)
+}
+
+/// Moments in order, though they are floating-point numbers.
+#[derive(Clone, Copy, PartialEq)]
+struct Moment(f64);
+
+impl Eq for Moment {}
+
+impl PartialOrd for Moment {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Moment {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// What it takes to load a chunk.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    /// Bytes that are read.
+    stored: u64,
+    /// Bytes of weights that are decoded.
+    decoded: u64,
+}
+
+/// One thread that computes, one disk, some that decode.
+struct Machine<'c> {
+    engine: Engine,
+    pace: Pace,
+    now: f64,
+    disk_free: f64,
+    /// When each decoder is free.
+    decoders: Vec<f64>,
+    arriving: BinaryHeap<Reverse<(Moment, u32)>>,
+    visible: Vec<bool>,
+    bytes: u64,
+    costs: &'c [Cost],
+    cut: &'c Cut,
+}
+
+impl Machine<'_> {
+    /// One pass; gives the chunks that it touched.
+    fn run(&mut self, program: &[Use]) -> HashSet<u32> {
+        let length = |bytes: &Range<u64>| bytes.end - bytes.start;
+        let total: u64 = program
+            .iter()
+            .map(|step| match step {
+                Use::Weights { bytes, .. } => length(bytes),
+                _ => 0,
+            })
+            .sum();
+        let compute = self.pace.compute / total.max(1) as f64;
+        let chunk_bytes = self.cut.layout.chunk_bytes() as u64;
+        let mut touched = HashSet::new();
+        for step in program {
+            match step {
+                Use::Enter(block) => self.engine.passed(0, Marker::enter(*block)),
+                Use::Leave(block) => self.engine.passed(0, Marker::leave(*block)),
+                Use::Weights { parameter, bytes } => {
+                    let address = self.cut.layout.address(*parameter);
+                    let (start, end) = (address + bytes.start, address + bytes.end);
+                    for chunk in start / chunk_bytes..end.div_ceil(chunk_bytes) {
+                        let from = start.max(chunk * chunk_bytes);
+                        let until = end.min((chunk + 1) * chunk_bytes);
+                        touched.insert(chunk as u32);
+                        self.touch(chunk as u32, from);
+                        self.now += compute * (until - from) as f64;
+                        self.arrive();
+                    }
+                }
+            }
+            self.pump();
+        }
+        touched
+    }
+
+    fn touch(&mut self, chunk: u32, address: u64) {
+        if self.visible.get(chunk as usize).copied().unwrap_or(false) {
+            return;
+        }
+        self.arrive();
+        while !matches!(
+            self.engine.residence(chunk),
+            Residence::Ready { .. } | Residence::Touched { .. }
+        ) {
+            if matches!(self.engine.residence(chunk), Residence::Absent) {
+                let unit = self.cut.layout.unit_at(address);
+                self.engine.missing(0, chunk, unit);
+                self.pump();
+            }
+            let Some(&Reverse((Moment(at), _))) = self.arriving.peek() else {
+                return;
+            };
+            self.now = self.now.max(at) + WAKE;
+            self.arrive();
+        }
+        if let Some(visible) = self.visible.get_mut(chunk as usize) {
+            *visible = true;
+        }
+        self.now += PUBLISH;
+        self.engine.touched(0, chunk);
+        self.pump();
+    }
+
+    /// Reads that have ended by now.
+    fn arrive(&mut self) {
+        while let Some(&Reverse((Moment(at), chunk))) = self.arriving.peek() {
+            if at > self.now {
+                break;
+            }
+            self.arriving.pop();
+            self.engine.loaded(chunk);
+            self.pump();
+        }
+    }
+
+    fn pump(&mut self) {
+        let mut actions = Vec::new();
+        self.engine.pump(&mut actions);
+        for action in actions {
+            match action {
+                Action::Read { chunk, .. } => {
+                    let Some(&Cost { stored, decoded }) = self.costs.get(chunk as usize) else {
+                        continue;
+                    };
+                    self.bytes += stored;
+                    let begin = self.disk_free.max(self.now);
+                    self.disk_free = begin + stored as f64 / self.pace.read;
+                    let done = self.decode(self.disk_free + LATENCY, decoded);
+                    self.arriving.push(Reverse((Moment(done), chunk)));
+                }
+                Action::Withdraw { chunk, .. } => {
+                    if let Some(visible) = self.visible.get_mut(chunk as usize) {
+                        *visible = false;
+                    }
+                }
+                Action::Release { .. } => {}
+            }
+        }
+    }
+
+    /// When `bytes` that were read at `read` are decoded.
+    fn decode(&mut self, read: f64, bytes: u64) -> f64 {
+        if bytes == 0 {
+            return read;
+        }
+        let Some(free) = self
+            .decoders
+            .iter_mut()
+            .min_by(|one, other| one.total_cmp(other))
+        else {
+            return read;
+        };
+        *free = free.max(read) + bytes as f64 / self.pace.decode;
+        *free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weightstream_checkpoint::Part;
+
+    /// A plain model of 100 parameters of 4 MiB, one in each block.
+    fn plain(memory: u64, pace: Pace) -> Forecast {
+        let length = 4 << 20;
+        let contents = [Content::plain("weights".into(), 100 * length)];
+        let parameters = (0..100).map(|number| Parameter {
+            name: number.to_string(),
+            parts: vec![Part {
+                file: 0,
+                offset: number * length,
+                length,
+            }],
+            itemsize: 2,
+            unit: 0,
+        });
+        let program: Vec<Use> = (0..100)
+            .flat_map(|block| {
+                let weights = Use::Weights {
+                    parameter: block as usize,
+                    bytes: 0..length,
+                };
+                [Use::Enter(block), weights, Use::Leave(block)]
+            })
+            .collect();
+        forecast(&contents, parameters.collect(), memory, pace, |_| {
+            program.clone()
+        })
+        .unwrap()
+    }
+
+    const PACE: Pace = Pace {
+        read: 1e9,
+        decode: 1e10,
+        compute: 0.0,
+    };
+
+    #[test]
+    fn what_fits_is_read_once_and_what_does_not_every_time() {
+        let all = 400 << 20;
+        let fits = plain(500 << 20, PACE);
+        assert_eq!((fits.first_bytes, fits.pass_bytes), (all, 0.0));
+        assert_eq!(fits.floor, 0.0);
+
+        let half = plain(200 << 20, PACE);
+        assert_eq!(half.model_bytes, all);
+        assert!(half.pass_bytes >= half.least_bytes && half.least_bytes == f64::from(200 << 20));
+        assert!(half.pass_bytes < half.least_bytes * 1.2, "{half:?}");
+        assert!(
+            half.pass_seconds >= half.floor && half.pass_seconds < half.floor * 1.35,
+            "{half:?}"
+        );
+        assert!(half.kept_bytes > 150 << 20 && half.kept_bytes < 200 << 20);
+    }
+
+    #[test]
+    fn reading_hides_behind_computing() {
+        let slow = plain(
+            200 << 20,
+            Pace {
+                compute: 2.0,
+                ..PACE
+            },
+        );
+        assert_eq!(slow.floor, 2.0);
+        assert!(slow.pass_seconds < 2.1, "{slow:?}");
+    }
+
+    #[test]
+    fn too_small_a_budget_is_told() {
+        let contents = [Content::plain("weights".into(), 4096)];
+        let refused = forecast(&contents, Vec::new(), 1000, PACE, |_| Vec::new());
+        assert!(matches!(refused, Err(StreamError::Budget { .. })));
+    }
+}

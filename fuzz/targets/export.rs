@@ -1,0 +1,6 @@
+//! Archives of torch.export.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| weightstream_fuzz::open("model.pt2", bytes, &[]));
