@@ -103,18 +103,21 @@ pub fn map1<C: Compute, R: Compute>(
     operand: &Tensor,
     compute: impl Fn(C) -> R + Sync,
 ) -> Result<Tensor, OperatorError> {
+    let shape = operand.shape();
     map(
         context,
         dtype,
-        operand.shape(),
+        shape,
         [operand],
-        #[inline(always)]
         |[a]: [&[C]; 1], to: &mut [R]| {
-            each(
-                to,
+            // Zipped, not indexed: a check of bounds in a loop keeps it from being vectorised.
+            vectorised(
                 #[inline(always)]
-                |index| compute(a[index]),
-                a.len(),
+                || {
+                    for (to, &a) in to.iter_mut().zip(a) {
+                        *to = compute(a);
+                    }
+                },
             );
         },
     )
@@ -137,12 +140,13 @@ pub fn map2<C: Compute, R: Compute>(
         shape,
         operands,
         |[a, b]: [&[C]; 2], to: &mut [R]| {
-            let b = &b[..a.len()];
-            each(
-                to,
+            vectorised(
                 #[inline(always)]
-                |index| compute(a[index], b[index]),
-                a.len(),
+                || {
+                    for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
+                        *to = compute(a, b);
+                    }
+                },
             );
         },
     )
@@ -165,27 +169,14 @@ pub fn map3<C: Compute, R: Compute>(
         shape,
         operands,
         |[a, b, c]: [&[C]; 3], to: &mut [R]| {
-            let (b, c) = (&b[..a.len()], &c[..a.len()]);
-            each(
-                to,
+            vectorised(
                 #[inline(always)]
-                |index| compute(a[index], b[index], c[index]),
-                a.len(),
+                || {
+                    for (((to, &a), &b), &c) in to.iter_mut().zip(a).zip(b).zip(c) {
+                        *to = compute(a, b, c);
+                    }
+                },
             );
         },
     )
-}
-
-/// `to[i] = value(i)`, vectorised. `length` is that of `to`, told by another slice so that bounds are checked once.
-#[inline(always)]
-pub fn each<R>(to: &mut [R], value: impl Fn(usize) -> R, length: usize) {
-    vectorised(
-        #[inline(always)]
-        || {
-            let to = &mut to[..length];
-            for (index, to) in to.iter_mut().enumerate() {
-                *to = value(index);
-            }
-        },
-    );
 }
