@@ -36,6 +36,10 @@ pub enum CliError {
         source: io::Error,
     },
 
+    /// A program, or an input of one, that can't be run.
+    #[error("{0}")]
+    Program(String),
+
     #[error(transparent)]
     Sweep(#[from] SweepError),
 }

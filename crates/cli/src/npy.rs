@@ -34,7 +34,7 @@ pub fn read(path: &Path) -> Result<Array, CliError> {
         source,
     })?;
     parse(&bytes).ok_or_else(|| {
-        CliError::Other(format!(
+        CliError::Program(format!(
             "{}: expected a .npy file of numbers in C order, came something else",
             path.display()
         ))
@@ -83,7 +83,7 @@ fn parse(bytes: &[u8]) -> Option<Array> {
 /// Writes a file that `numpy.load` reads.
 pub fn write(path: &Path, array: &Array) -> Result<(), CliError> {
     let Some((descr, _)) = DTYPES.iter().find(|(_, dtype)| *dtype == array.dtype) else {
-        return Err(CliError::Other(format!(
+        return Err(CliError::Program(format!(
             "{}: NumPy has no dtype for {}",
             path.display(),
             array.dtype

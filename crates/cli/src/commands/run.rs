@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         model: arguments.model,
         ..Options::default()
     };
-    let failed = |error: weightstream_graph::ProgramError| CliError::Other(error.to_string());
+    let failed = |error: weightstream_graph::ProgramError| CliError::Program(error.to_string());
     let program = Program::open(&arguments.program, options).map_err(failed)?;
     let mut inputs = Vec::new();
     for input in program.inputs() {
@@ -59,7 +59,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     for (name, _) in &arguments.inputs {
         if !program.inputs().iter().any(|input| input.name == *name) {
             let names: Vec<_> = program.inputs().iter().map(|input| &input.name[..]).collect();
-            return Err(CliError::Other(format!(
+            return Err(CliError::Program(format!(
                 "expected inputs {}, came {name}",
                 names.join(", ")
             )));
@@ -108,7 +108,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
             let bytes = calculate
                 .cast(tensor, wanted)
                 .and_then(|tensor| Ok(tensor.bytes()?.to_vec()))
-                .map_err(|error| CliError::Other(error.to_string()))?;
+                .map_err(|error| CliError::Program(error.to_string()))?;
             npy::write(
                 &path,
                 &Array {
@@ -132,5 +132,5 @@ fn value(program: &Program, text: &str) -> Result<Value, CliError> {
         .context()
         .tensor_of_bytes(array.dtype, &array.bytes, &array.shape)
         .map(Value::from)
-        .map_err(|error| CliError::Other(error.to_string()))
+        .map_err(|error| CliError::Program(error.to_string()))
 }
