@@ -27,8 +27,8 @@ def converted(tmp_path, name):
     if not path.exists():
         save_file({"weight": torch.arange(float(ELEMENTS))}, path)
     index = Index.open(path)
-    cast = Lazy(index.tensors["weight"], index.files).to(torch.bfloat16)
-    return convert({"weight": cast.source}, index.files)[0]
+    cast = Lazy(index.tensors["weight"], index.contents).to(torch.bfloat16)
+    return convert({"weight": cast.source}, index.contents)[0]
 
 
 def names():
