@@ -208,7 +208,7 @@ fn shards_and_files_that_travel_along() {
     );
     fs::write(source.join("config.json"), "{}").unwrap();
     fs::write(source.join("1_Pooling/config.json"), "{1}").unwrap();
-    fs::write(source.join("pytorch_model.bin"), "weights").unwrap();
+    fs::write(source.join("training_state.bin"), "weights").unwrap();
     fs::write(source.join(".hidden"), "").unwrap();
     let options = Options {
         file_bytes: 1 << 20,
