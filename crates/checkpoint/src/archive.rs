@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::CheckpointError;
@@ -41,7 +42,11 @@ impl Archive {
             came,
         };
         let (file, file_length) = crate::safetensors::open(path)?;
-        let mut directory = ZipArchive::new(BufReader::new(file))
+        // Never looked for: an entry may hold another zip file, whose beginning is not this one's.
+        let config = Config {
+            archive_offset: ArchiveOffset::Known(0),
+        };
+        let mut directory = ZipArchive::with_config(config, BufReader::new(file))
             .map_err(|error| fail("a zip file", error.to_string()))?;
         let mut entries = BTreeMap::new();
         for index in 0..directory.len() {

@@ -112,3 +112,17 @@ fn archives_that_lie_are_refused() {
         ));
     }
 }
+
+#[test]
+fn an_entry_may_be_a_zip_file_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    // As torch.export.save writes sample inputs.
+    let inner = std::fs::read(archive(folder.path(), &[("inputs/0", &[1; 100])])).unwrap();
+    let path = archive(
+        folder.path(),
+        &[("m/first", &[2; 50]), ("m/sample_inputs.pt", &inner)],
+    );
+    let outer = Archive::open(&path).unwrap();
+    assert_eq!(outer.read("m/first", 50).unwrap(), [2; 50]);
+    assert_eq!(outer.read("m/sample_inputs.pt", 1 << 20).unwrap(), inner);
+}

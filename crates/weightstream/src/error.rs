@@ -84,3 +84,16 @@ pub struct WeightError {
     /// File, offset and reason.
     pub cause: ReadError,
 }
+
+impl WeightError {
+    /// Of a chunk in which the tensors of these `names` lie.
+    pub(crate) fn of<'n>(names: impl IntoIterator<Item = &'n str>, cause: ReadError) -> Self {
+        let mut names = names.into_iter();
+        let first = names.next().unwrap_or_default();
+        let tensor = match names.count() {
+            0 => first.to_owned(),
+            others => format!("{first} (and {others} more in the same chunk)"),
+        };
+        Self { tensor, cause }
+    }
+}

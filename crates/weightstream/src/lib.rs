@@ -32,6 +32,7 @@ mod loader;
 mod pager;
 mod patience;
 mod recorder;
+mod retry;
 mod shared_budget;
 mod stats;
 mod stream;

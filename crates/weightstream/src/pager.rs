@@ -8,24 +8,19 @@ use crate::failures::Failures;
 use crate::loader::Loader;
 use crate::patience::Patience;
 use crate::recorder::{Record, RecordKind, Recorder};
+use crate::retry;
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weightstream_checkpoint::Layout;
 use weightstream_engine::{Action, Engine, Marker, Residence};
 use weightstream_memory::{AddressSpace, Event, MemoryError};
-use weightstream_source::{Completion, ReadError, ReadErrorKind, raise_urgency};
+use weightstream_source::{Completion, ReadError, raise_urgency};
 
-/// A failed read is tried again after these pauses before it counts as failed.
-const PAUSES: [Duration; 3] = [
-    Duration::from_millis(2),
-    Duration::from_millis(20),
-    Duration::from_millis(200),
-];
 /// In place of a weight that can't be read: NaN in every floating-point format.
 const SUBSTITUTE: u8 = 0xFF;
 
@@ -272,12 +267,8 @@ impl Pager {
     }
 
     fn failed(&mut self, chunk: u32, reading: Reading, error: ReadError, now: u64) {
-        let hopeless = matches!(
-            error.kind,
-            ReadErrorKind::UnknownFile { .. } | ReadErrorKind::Abandoned
-        );
-        let lost = hopeless || !self.unreadable.is_empty();
-        if let (false, Some(&pause)) = (lost, PAUSES.get(reading.attempts)) {
+        let lost = !self.unreadable.is_empty();
+        if let (false, Some(pause)) = (lost, retry::pause(&error, reading.attempts)) {
             self.stats.retries += 1;
             if self.stats.retries == 1 {
                 log::warn!("{error}; trying again");
@@ -298,10 +289,7 @@ impl Pager {
         };
         let first = self.unreadable.is_empty();
         let known = self.unreadable.insert(chunk, error.clone()).is_some();
-        let error = WeightError {
-            tensor: self.tensor_in(chunk),
-            cause: error,
-        };
+        let error = self.error_of(chunk, error);
         self.stats.errors += u64::from(!known);
         if first {
             log::error!("{error}");
@@ -327,18 +315,10 @@ impl Pager {
         self.served(chunk, now);
     }
 
-    /// The tensor whose bytes lie in the chunk, or the first of them.
-    fn tensor_in(&self, chunk: u32) -> String {
-        let mut names = self
-            .shared
-            .layout
-            .parameters_in(chunk)
-            .map(|placed| &placed.parameter.name);
-        let first = names.next().cloned().unwrap_or_default();
-        match names.count() {
-            0 => first,
-            others => format!("{first} (and {others} more in the same chunk)"),
-        }
+    /// The error of a chunk that can't be read.
+    fn error_of(&self, chunk: u32, cause: ReadError) -> WeightError {
+        let placed = self.shared.layout.parameters_in(chunk);
+        WeightError::of(placed.map(|placed| placed.parameter.name.as_str()), cause)
     }
 
     /// Whoever waited for the chunk goes on.

@@ -4,23 +4,17 @@ use crate::cuda::decoding::Decoder;
 use crate::cuda::feed::Feed;
 use crate::error::WeightError;
 use crate::recorder::{Record, RecordKind, Recorder};
+use crate::retry;
 use crate::stats::Stats;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use weightstream_checkpoint::BlockLayout;
 use weightstream_engine::tiers::{TierAction, Tiers};
 use weightstream_memory::cuda::{
     CopyQueue, CudaError, DevicePool, Driver, Event, PinnedPool, StreamHandle,
 };
-use weightstream_source::{Completion, ReadErrorKind};
-
-/// A failed read is tried again after these pauses before it counts as failed.
-const PAUSES: [Duration; 3] = [
-    Duration::from_millis(2),
-    Duration::from_millis(20),
-    Duration::from_millis(200),
-];
+use weightstream_source::Completion;
 
 /// A read under way.
 struct Reading {
@@ -216,11 +210,7 @@ impl Core {
                 self.tiers.read(chunk, true);
             }
             Err(error) => {
-                let hopeless = matches!(
-                    error.kind,
-                    ReadErrorKind::UnknownFile { .. } | ReadErrorKind::Abandoned
-                );
-                if let (false, Some(&pause)) = (hopeless, PAUSES.get(reading.attempts)) {
+                if let Some(pause) = retry::pause(&error, reading.attempts) {
                     self.stats.retries += 1;
                     if self.stats.retries == 1 {
                         log::warn!("{error}; trying again");
@@ -236,17 +226,7 @@ impl Core {
                     );
                 } else {
                     self.stats.errors += 1;
-                    let tensor = match self.layout.names_in(chunk)[..] {
-                        [] => String::new(),
-                        [only] => only.into(),
-                        [first, ref others @ ..] => {
-                            format!("{first} (and {} more in the same chunk)", others.len())
-                        }
-                    };
-                    let error = Arc::new(WeightError {
-                        tensor,
-                        cause: error,
-                    });
+                    let error = Arc::new(WeightError::of(self.layout.names_in(chunk), error));
                     log::error!("{error}");
                     for ticket in self.tiers.read(chunk, false) {
                         self.refused.insert(ticket, Arc::clone(&error));
