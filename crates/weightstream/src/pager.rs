@@ -207,7 +207,9 @@ impl Pager {
             }
             self.resume_paused();
             self.engine.pump(&mut actions);
-            if self.patience.is_over(&mut self.engine, now) {
+            // Asked until nothing changes: the next decision may hold callers for another one, whose wait has to be
+            // limited too before this thread sleeps.
+            while self.patience.is_over(&mut self.engine, now) {
                 self.engine.pump(&mut actions);
             }
             for action in actions.drain(..) {
