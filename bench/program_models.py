@@ -22,13 +22,15 @@ Inputs = tuple[Any, ...]
 class ProgramModel:
     """A module for `torch.export`.
 
-    `build(full)` makes it, `inputs(full)` are its positional arguments in float32.
+    `build(full)` makes it, `inputs(full)` are its positional arguments in float32; `dynamic_shapes` tells
+    `torch.export` which of their sizes vary.
     """
 
     name: str
     build: Callable[[bool], nn.Module]
     inputs: Callable[[bool], Inputs]
     real_weights: bool = False
+    dynamic_shapes: Any = None
 
     def made(self, full: bool, dtype: torch.dtype) -> tuple[nn.Module, Inputs]:
         """The module and its inputs, the same ones at every call."""
@@ -41,6 +43,17 @@ class ProgramModel:
             value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
             for value in self.inputs(full)
         )
+
+
+def export(name: str, full: bool, dtype: torch.dtype, path: Path) -> tuple[nn.Module, Inputs]:
+    """The module and its inputs, exported to `path` unless that is there."""
+    module, inputs = MODELS[name].made(full, dtype)
+    if not path.exists():
+        shapes = MODELS[name].dynamic_shapes
+        partial = path.with_suffix(".partial.pt2")
+        torch.export.save(torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False), partial)
+        partial.rename(path)
+    return module, inputs
 
 
 class Part(nn.Module):
@@ -190,7 +203,13 @@ MODELS = {
     model.name: model
     for model in [
         ProgramModel("minilm", minilm, tokens(500, 30522, 128), real_weights=True),
-        ProgramModel("smollm2", smollm2, tokens(1000, 49152, 64), real_weights=True),
+        ProgramModel(
+            "smollm2",
+            smollm2,
+            tokens(1000, 49152, 64),
+            real_weights=True,
+            dynamic_shapes=(({1: torch.export.Dim("length", min=2, max=2048)},),),
+        ),
         ProgramModel("vit-b", vit, picture(64)),
         ProgramModel("resnet-50", resnet, picture(64)),
         ProgramModel("convnext-t", convnext, picture(64)),

@@ -316,7 +316,7 @@ fn what_a_program_does_not_take_is_told() {
     let (named, unknown) = (format!("--input=y={x}"), format!("--input=z={x}"));
     for (arguments, expected) in [
         (vec!["--input", x, &named], "1 to 8"),
-        (vec!["--input", x], "y"),
+        (vec![&named[..]], "input \"x\""),
         (vec![&unknown[..]], "expected inputs x, y, came z"),
         (
             vec!["--input", x, "--input", x, "--input", x],
