@@ -70,10 +70,7 @@ def windows(
 
 
 def loss_of(predicted: Tensor, target: Tensor, last: Tensor) -> Tensor:
-    """Squared error; what moves counts more than what stands still, which is most of a picture.
-
-    An absolute error doesn't get going: with most pixels unchanged, predicting no change is its first local optimum.
-    """
+    """Squared error; what moves counts more than what stands still, which is most of a picture."""
     moved = ((target - last).abs().amax(2, keepdim=True) > 0.03).float()
     return ((predicted - target) ** 2 * (1 + 4 * moved)).mean()
 
