@@ -1,6 +1,6 @@
 """Writes a few seeds for each target: valid inputs, from which damage makes invalid ones.
 
-Run it with the project's own Python after `make build`, `.venv/bin` on the path: `python crates/hostile/seeds.py`.
+Run it after `make build` with `.venv/bin` on the path: `python crates/hostile/seeds.py`.
 """
 
 import io
