@@ -103,11 +103,13 @@ class WorldModel(nn.Module):
         """
         shape, dtype = self.shape, self.place.dtype
         batch, side, patch = context.shape[0], shape.size // shape.patch, shape.patch
-        seen = self.see((context - 0.5).reshape(batch, shape.context * 3, shape.size, shape.size).to(dtype))
+        # What moved is told apart from what is there: it is little, and matters most.
+        shown = torch.cat([context[:, -1:] - 0.5, context[:, 1:] - context[:, :-1]], 1)
+        seen = self.see(shown.reshape(batch, shape.context * 3, shape.size, shape.size).to(dtype))
         acted = self.act(torch.cat([actions, actions.cumsum(1)], 2).reshape(batch, -1).to(dtype))
         tokens = seen.flatten(2).transpose(1, 2) + self.place + acted[:, None]
         for block in self.blocks:
             tokens = block(tokens)
-        shown = self.show(self.norm(tokens)).view(batch, side, side, shape.horizon, 3, patch, patch)
-        change = shown.permute(0, 3, 4, 1, 5, 2, 6).reshape(batch, shape.horizon, 3, shape.size, shape.size)
+        change = self.show(self.norm(tokens)).view(batch, side, side, shape.horizon, 3, patch, patch)
+        change = change.permute(0, 3, 4, 1, 5, 2, 6).reshape(batch, shape.horizon, 3, shape.size, shape.size)
         return context[:, -1:] + change
