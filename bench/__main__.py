@@ -102,7 +102,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that control groups are removed
     stem = "throttled" if settings.throttle else "bench"
-    bench = Bench(settings, after_round=lambda bench: results_of(bench).save(wanted.out, stem))
+    bench = Bench(settings, after_run=lambda bench: results_of(bench).keep(wanted.out, stem))
     try:
         bench.measure()
     except CgroupError as error:

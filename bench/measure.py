@@ -51,9 +51,9 @@ def drop_from_page_cache(files: Sequence[Path]) -> None:
 class Bench:
     """One benchmark of several models; `runs` and `floors` fill as it goes."""
 
-    def __init__(self, settings: Settings, after_round: Callable[["Bench"], object]) -> None:
+    def __init__(self, settings: Settings, after_run: Callable[["Bench"], object]) -> None:
         self.settings = settings
-        self.after_round = lambda: after_round(self)
+        self.after_run = lambda: after_run(self)
         self.runs: list[dict[str, Any]] = []
         self.floors: list[dict[str, Any]] = []
         self.models: dict[str, dict[str, Any]] = {}
@@ -78,7 +78,6 @@ class Bench:
             for number in range(self.settings.rounds):
                 if self.workloads:
                     self.measure_round(model, checkpoint, budgets, number)
-                    self.after_round()
 
     def prepare_contenders(self, model: Model, checkpoint: Path) -> None:
         for name in self.settings.contenders:
@@ -180,6 +179,7 @@ class Bench:
             run["error"] = ended or "; ".join(errors) or f"ended with {process.returncode}"
         self.runs.append(run)
         say(line_of(run))
+        self.after_run()
         return run
 
     def measure_floor(

@@ -1,7 +1,7 @@
 """`python -m bench.merge FOLDER PART.json...`: puts parts that were measured one by one together.
 
 Every part has its own fully loaded runs and floors. Its rounds get numbers of their own, so that ratios are
-still taken within a round.
+still taken within a round. A single part, of a benchmark that was stopped, is written anew with its tables.
 """
 
 import json

@@ -243,10 +243,16 @@ class Results:
         panel.set_xlabel("seconds a pass", fontsize=8)
         panel.legend(fontsize=8, loc="upper right")
 
-    def save(self, folder: Path, stem: str) -> list[Path]:
+    def keep(self, folder: Path, stem: str) -> Path:
+        """Writes what was measured so far; `bench.merge` makes tables of it, should the rest never come."""
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [folder / f"{stem}.json", folder / f"{stem}.md", folder / f"{stem}.png"]
-        paths[0].write_text(json.dumps(self.facts, indent=1))
+        path = folder / f"{stem}.json"
+        path.write_text(json.dumps(self.facts, indent=1))
+        return path
+
+    def save(self, folder: Path, stem: str) -> list[Path]:
+        """Writes everything: the facts, the tables and the picture."""
+        paths = [self.keep(folder, stem), folder / f"{stem}.md", folder / f"{stem}.png"]
         paths[1].write_text(self.markdown())
         self.picture(paths[2])
         return paths

@@ -213,6 +213,127 @@ fn killed_at_any_moment() {
     }
 }
 
+/// A .npy file of float32, as numpy writes it.
+fn npy(path: &Path, shape: &str, values: &[f32]) {
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
+    while (10 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    fs::write(path, bytes).unwrap();
+}
+
+/// The last `count` numbers of a .npy file of float32.
+fn numbers(path: &Path, count: usize) -> Vec<f32> {
+    let bytes = fs::read(path).unwrap();
+    bytes[bytes.len() - 4 * count..]
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
+}
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/program.pt2");
+
+#[test]
+fn an_exported_program_runs_from_its_file_and_packed() {
+    let folder = tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let values: Vec<f32> = (0..48).map(|value| value as f32 / 48.0 - 0.3).collect();
+    npy(&folder.path().join("x.npy"), "3, 16", &values);
+    let x = at("x.npy");
+    let named = format!("--input=y={x}");
+    let run = |program: &str, out: &str| {
+        let out = at(out);
+        good(&[
+            "run", program, "--input", &x, &named, "--out", &out, "--runs", "2",
+        ])
+    };
+
+    let said = run(PROGRAM, "direct.npy");
+    for word in [
+        "layers.2",
+        "layers.0",
+        "time",
+        "floor",
+        "computing",
+        "activations",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(
+        said.find("layers.2") < said.find("layers.0"),
+        "blocks in order of use: {said}"
+    );
+    // relu(...) + y: never below y, and not y itself. The second output is the sum of each row, in bfloat16.
+    let out = numbers(&folder.path().join("direct.npy"), 48);
+    assert!(out.iter().zip(&values).all(|(out, y)| out >= y) && out != values);
+    let sums = numbers(&folder.path().join("direct.1.npy"), 3);
+    for (row, sum) in out.chunks_exact(16).zip(sums) {
+        let expected: f32 = row.iter().sum();
+        assert!(
+            (sum - expected).abs() < 0.01 * expected.abs(),
+            "{sum} {expected}"
+        );
+    }
+
+    assert!(good(&["pack", PROGRAM, &at("packed")]).contains("6 tensors"));
+    run(&at("packed"), "packed.npy");
+    for file in ["npy", "1.npy"] {
+        let read = |stem: &str| fs::read(folder.path().join(format!("{stem}.{file}"))).unwrap();
+        assert_eq!(read("direct"), read("packed"));
+    }
+    let packed: serde_json::Value =
+        serde_json::from_str(&good(&["inspect", "--json", &at("packed")])).unwrap();
+    let tensors = packed["tensors"].as_array().unwrap();
+    let mut places: Vec<_> = tensors
+        .iter()
+        .map(|tensor| (tensor["offset"].as_u64(), tensor["name"].as_str().unwrap()))
+        .collect();
+    places.sort();
+    assert_eq!(places[0].1, "layers.2.weight", "in order of use");
+    assert_eq!(places[5].1, "layers.0.bias");
+
+    let report = good(&["run", &at("packed"), "--input", &x, &named, "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["blocks"].as_array().unwrap().len(), 3);
+    let seconds = |name: &str| report[name].as_f64().unwrap();
+    assert_eq!(
+        seconds("floor_seconds"),
+        seconds("reading_seconds").max(seconds("computing_seconds"))
+    );
+}
+
+#[test]
+fn what_a_program_does_not_take_is_told() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("x.npy");
+    npy(&file, "9, 16", &[0.0; 144]);
+    let x = file.to_str().unwrap();
+    let (named, unknown) = (format!("--input=y={x}"), format!("--input=z={x}"));
+    for (arguments, expected) in [
+        (vec!["--input", x, &named], "1 to 8"),
+        (vec![&named[..]], "input \"x\""),
+        (vec![&unknown[..]], "expected inputs x, y, came z"),
+        (
+            vec!["--input", x, "--input", x, "--input", x],
+            "came one more",
+        ),
+        (vec!["--input", "nothing.npy"], "nothing.npy"),
+    ] {
+        let (code, _, error) = bad(&[&["run", PROGRAM][..], &arguments].concat());
+        assert!(code == 1 && error.contains(expected), "{expected}: {error}");
+    }
+    let out = folder.path().join("packed");
+    let (_, _, error) = bad(&["pack", PROGRAM, out.to_str().unwrap(), "--dtype", "bf16"]);
+    assert!(error.contains("--dtype"), "{error}");
+    let (_, _, error) = bad(&["run", folder.path().to_str().unwrap()]);
+    assert!(error.contains("models"), "{error}");
+}
+
 #[test]
 fn errors_say_what_to_do() {
     let folder = tempdir().unwrap();

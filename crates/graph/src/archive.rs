@@ -1,13 +1,13 @@
-//! Finds the program in a `.pt2` file, or in the folder that was made of one.
+//! Finds programs: in a `.pt2` file, or in the folder that `weightstream pack` made of one.
 
 use crate::ProgramError;
 use crate::schema::{self, ExportedProgram};
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use weightstream::{Archive, exported_models};
 
-/// The program in a packed folder.
-const PROGRAM: &str = "program.json";
+/// Where a packed folder has its programs, as the archive had them.
+const MODELS: &str = "models";
 
 /// A program and where its weights are.
 pub struct Found {
@@ -18,57 +18,104 @@ pub struct Found {
     pub prefix: String,
 }
 
-/// Reads the program at `path`; `model` names one of several.
-pub fn read(path: &Path, model: Option<&str>) -> Result<Found, ProgramError> {
-    if path.is_dir() {
-        let file = path.join(PROGRAM);
-        let reader = std::fs::File::open(&file).map_err(|cause| ProgramError::Io {
-            path: file.clone(),
-            cause,
-        })?;
-        return Ok(Found {
-            program: parse(path, reader)?,
-            weights: path.to_owned(),
-            prefix: String::new(),
-        });
+/// A file with programs, or a folder.
+pub enum Programs {
+    /// The archive, and of each program what comes before `models/` in it, and its name.
+    Archive(Box<Archive>, Vec<(String, String)>),
+    /// The folder, and the programs' names.
+    Folder(PathBuf, Vec<String>),
+}
+
+impl Programs {
+    pub fn open(path: &Path) -> Result<Self, ProgramError> {
+        if !path.is_dir() {
+            let archive = Archive::open(path)?;
+            let models = exported_models(&archive);
+            return Ok(Self::Archive(Box::new(archive), models));
+        }
+        let folder = path.join(MODELS);
+        let mut names = Vec::new();
+        for entry in folder.read_dir().map_err(io(&folder))? {
+            let name = entry.map_err(io(&folder))?.file_name();
+            names.extend(
+                name.to_string_lossy()
+                    .strip_suffix(".json")
+                    .map(str::to_owned),
+            );
+        }
+        names.sort();
+        Ok(Self::Folder(path.to_owned(), names))
     }
-    let archive = Archive::open(path)?;
-    let models = exported_models(&archive);
-    let names = || models.iter().map(|(_, name)| name.clone()).collect();
-    let (root, name) = match model {
-        Some(wanted) => models.iter().find(|(_, name)| name == wanted),
-        None => models.first().filter(|_| models.len() == 1),
+
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::Archive(_, models) => models.iter().map(|(_, name)| name.clone()).collect(),
+            Self::Folder(_, names) => names.clone(),
+        }
     }
-    .ok_or_else(|| ProgramError::Model {
-        path: path.to_owned(),
-        wanted: model.map(str::to_owned),
-        models: names(),
-    })?;
-    let program = parse(path, archive.reader(&format!("{root}models/{name}.json"))?)?;
-    Ok(Found {
-        program,
-        weights: path.to_owned(),
-        prefix: match models.len() {
+
+    /// What the names of a program's weights begin with: two programs may use the same ones.
+    pub fn prefix(&self, name: &str) -> String {
+        match self.names().len() {
             1 => String::new(),
             _ => format!("{name}."),
-        },
+        }
+    }
+
+    /// Where a packed folder has the program.
+    pub fn file(name: &str) -> PathBuf {
+        Path::new(MODELS).join(format!("{name}.json"))
+    }
+
+    /// The program's JSON.
+    pub fn text(&self, name: &str) -> Result<Vec<u8>, ProgramError> {
+        let mut text = Vec::new();
+        match self {
+            Self::Archive(archive, models) => {
+                let root = models.iter().find(|(_, other)| other == name);
+                let root = root.map_or("", |(root, _)| root);
+                let entry = format!("{root}{MODELS}/{name}.json");
+                let mut reader = archive.reader(&entry)?;
+                reader.read_to_end(&mut text).map_err(io(archive.path()))?;
+            }
+            Self::Folder(folder, _) => {
+                let file = folder.join(Self::file(name));
+                text = std::fs::read(&file).map_err(io(&file))?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+/// Reads the program at `path`; `model` names one of several.
+pub fn read(path: &Path, model: Option<&str>) -> Result<Found, ProgramError> {
+    let programs = Programs::open(path)?;
+    let names = programs.names();
+    let name = match model {
+        Some(wanted) => names.iter().find(|name| *name == wanted),
+        None => names.first().filter(|_| names.len() == 1),
+    };
+    let Some(name) = name else {
+        return Err(ProgramError::Model {
+            path: path.to_owned(),
+            wanted: model.map(str::to_owned),
+            models: names,
+        });
+    };
+    Ok(Found {
+        program: parse(path, &programs.text(name)?)?,
+        weights: path.to_owned(),
+        prefix: programs.prefix(name),
     })
 }
 
-fn parse(path: &Path, reader: impl Read) -> Result<ExportedProgram, ProgramError> {
-    // The version is looked at first: another one may not be readable at all.
+/// The version is looked at first: another one may not be readable at all.
+pub fn parse(path: &Path, text: &[u8]) -> Result<ExportedProgram, ProgramError> {
     let json = |cause: serde_json::Error| ProgramError::Json {
         path: path.to_owned(),
         cause,
     };
-    let mut text = Vec::new();
-    BufReader::new(reader)
-        .read_to_end(&mut text)
-        .map_err(|cause| ProgramError::Io {
-            path: path.to_owned(),
-            cause,
-        })?;
-    let versioned: schema::Versioned = serde_json::from_slice(&text).map_err(json)?;
+    let versioned: schema::Versioned = serde_json::from_slice(text).map_err(json)?;
     if versioned.schema_version.major != schema::MAJOR {
         return Err(ProgramError::Version {
             path: path.to_owned(),
@@ -78,5 +125,10 @@ fn parse(path: &Path, reader: impl Read) -> Result<ExportedProgram, ProgramError
             torch: versioned.torch_version,
         });
     }
-    serde_json::from_slice(&text).map_err(json)
+    serde_json::from_slice(text).map_err(json)
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ProgramError {
+    let path = path.to_owned();
+    move |cause| ProgramError::Io { path, cause }
 }

@@ -37,6 +37,7 @@ mod execute;
 mod graph;
 mod kernels;
 pub mod ops;
+mod packing;
 mod program;
 mod schema;
 mod signature;
@@ -49,6 +50,7 @@ pub use arena::{Arena, Block};
 pub use arguments::Arguments;
 pub use context::Context;
 pub use error::{OperatorError, ProgramError, UnsupportedOperators};
+pub use packing::Packing;
 pub use program::{BlockReport, Options, Program, Report, Run};
 pub use signature::{Dimension, Input, InputKind};
 pub use tensor::{

@@ -89,14 +89,22 @@ fn list(
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), PackError> {
     let content = std::fs::read(from).map_err(PackError::io(from, "read"))?;
+    write(to, &content, false)
+}
+
+/// Writes a file that belongs to the checkpoint.
+///
+/// # Errors
+/// One is there already with another content, and may not be replaced.
+pub fn write(to: &Path, content: &[u8], overwrite: bool) -> Result<(), PackError> {
     match std::fs::read(to) {
         Ok(present) if present == content => return Ok(()),
-        Ok(_) => {
+        Ok(_) if !overwrite => {
             return Err(PackError::Companion {
                 path: to.to_owned(),
             });
         }
-        Err(_) => {}
+        _ => {}
     }
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).map_err(PackError::io(parent, "make the folder"))?;

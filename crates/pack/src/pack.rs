@@ -43,6 +43,8 @@ pub struct Options {
     pub dtype: Option<Dtype>,
     /// The order in which the tensors are used; None takes that of the original files.
     pub order: Option<Order>,
+    /// Files that travel along besides those that lie with the weights: paths in the folder, and their content.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Whether another packed checkpoint may be replaced.
     pub overwrite: bool,
 }
@@ -56,6 +58,7 @@ impl Default for Options {
             file_bytes: 32 << 30,
             dtype: None,
             order: None,
+            files: Vec::new(),
             overwrite: false,
         }
     }
@@ -137,6 +140,9 @@ pub fn pack(
         });
     }
     companions::copy(source, destination)?;
+    for (file, content) in &options.files {
+        companions::write(&destination.join(file), content, options.overwrite)?;
+    }
     let path = destination.join(MANIFEST);
     std::fs::rename(&partial, &path).map_err(PackError::io(&path, "write the manifest"))?;
     sync_folder(destination)?;

@@ -1,4 +1,4 @@
-"""The command line: nadoo-video simulate, plan, evaluate, serve."""
+"""The command line: nadoo-video plan, simulate, export, evaluate, serve."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from tqdm import tqdm
 
 from nadoo_video.evaluate import contact_sheet, report
 from nadoo_video.evaluate import evaluate as evaluate_model
-from nadoo_video.model import WorldModel, load, streamed
+from nadoo_video.model import WorldModel, load, streamed, to_tensor
+from nadoo_video.model import export as export_model
 from nadoo_video.model.weights import TRAINED
 from nadoo_video.simulate import simulate as run
 from nadoo_video.site import FRAMES_PER_SECOND, Plan, PlanError, Site
+from nadoo_video.site.clips import film_plan
 from nadoo_video.site.operator import plan_for
 from nadoo_video.video import enlarge, write_video
 
@@ -87,6 +89,27 @@ def plan(
     except ValueError as error:
         _fail(error)
     typer.echo(json.dumps(plan_for(site, seed).to_json(), indent=1))
+
+
+@app.command()
+def export(
+    plan: Annotated[Path, typer.Argument(help="whose first pictures and controls become the inputs")],
+    out: Annotated[Path, typer.Option(help="folder for film.pt2, pictures.npy and controls.npy")] = Path("exported"),
+    frames: Annotated[int, typer.Option(help="of the film, a multiple of the model's horizon")] = 16,
+    model: Model = TRAINED,
+) -> None:
+    """Write the model as a program that runs without Python, and its inputs for a plan."""
+    try:
+        world = load(model)
+        context = world.shape.context
+        filmed = film_plan(Plan.read(plan), context + frames, world.shape.size)
+        export_model(world, frames, out / "film.pt2")
+        np.save(out / "pictures.npy", to_tensor(filmed.frames[:, :context]).numpy())
+        np.save(out / "controls.npy", filmed.actions[:, context:])
+    except (PlanError, ValueError, OSError) as error:
+        _fail(error)
+    inputs = " ".join(f"--input {name}={out / name}.npy" for name in ("pictures", "controls"))
+    typer.echo(f"weightstream run {out / 'film.pt2'} {inputs} --out {out / 'film.npy'}")
 
 
 @app.command()

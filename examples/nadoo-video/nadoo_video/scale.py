@@ -26,6 +26,7 @@ from nadoo_video.site.clips import random_clips
 
 WIDTH = 2048
 HEADS = 16
+SIZE = 128  # pixels along the edge of a picture: a model this large is not asked for thumbnails
 CACHE = Path.home() / ".cache" / "nadoo-video"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -35,7 +36,7 @@ app = typer.Typer(add_completion=False, help=__doc__)
 def shape_of(gigabytes: float, dtype: torch.dtype) -> Shape:
     """A model of about this many bytes of weights: more blocks of one width."""
     block = 12 * WIDTH**2 * dtype.itemsize
-    return Shape(width=WIDTH, heads=HEADS, depth=max(1, round(gigabytes * 1e9 / block)))
+    return Shape(width=WIDTH, heads=HEADS, depth=max(1, round(gigabytes * 1e9 / block)), size=SIZE)
 
 
 def folder_of(gigabytes: float, dtype: str, cache: Path) -> Path:

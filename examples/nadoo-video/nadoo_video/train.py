@@ -1,16 +1,17 @@
 """Train the world model on clips that the simulator makes.
 
-On one GPU: `python -m nadoo_video.train --minutes 12 --out weights`. The seeds are fixed; how many steps fit into the
-minutes depends on the machine, and the learning rate follows the time that has passed.
+On one GPU: `python -m nadoo_video.train --minutes 12 --out weights`; how many steps fit into the minutes depends on the
+machine, and the learning rate follows the time that has passed. On a CPU: `--steps 2500 --batch 16 --episodes 2048`.
+The seeds are fixed. What is interrupted goes on from its last save when the same command is given again.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,19 +25,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from nadoo_video.evaluate import psnr
-from nadoo_video.model import Shape, WorldModel, save
+from nadoo_video.model import Shape, WorldModel, rollout, save
 from nadoo_video.model.weights import PART_BYTES, TRAINED
 from nadoo_video.site.clips import random_clips
 
 FRAMES = 40  # of an episode
 EPISODES = 64  # made at once
 HELD_OUT = 1_000_000_000  # seeds from here on are never trained on
-WARM_UP = 300  # steps
-LEARNING_RATE = 4e-4
-AVERAGE = 0.999  # of the weights, that are kept in the end
+WARM_UP = 100  # steps
+LEARNING_RATE = 8e-4
+AVERAGE = 0.998  # of the weights, that are kept in the end
+SAVE_EVERY = 120  # seconds
+EVALUATE_EVERY = 50  # steps
 # From which share of the time on a rollout of how many horizons is trained through: first single steps, then what the
 # model makes of its own predictions.
-ROLLOUTS = ((0.0, 1), (0.45, 2), (0.75, 4))
+ROLLOUTS = ((0.0, 1), (0.75, 2), (0.9, 4))
 
 
 def episode(seed: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -66,22 +69,13 @@ def windows(
     return pictures, actions[episodes[:, None], index][:, shape.context :]
 
 
-def rollout(model: WorldModel, pictures: Tensor, controls: Tensor) -> Tensor:
-    """All predicted pictures, each horizon from the one before."""
-    shape = model.shape
-    context, predicted = pictures[:, : shape.context], []
-    for start in range(0, controls.shape[1], shape.horizon):
-        coming = model(context, controls[:, start : start + shape.horizon])
-        predicted.append(coming)
-        context = torch.cat([context, coming.clamp(0, 1)], 1)[:, -shape.context :]
-    return torch.cat(predicted, 1)
-
-
 def loss_of(predicted: Tensor, target: Tensor, last: Tensor) -> Tensor:
-    """Charbonnier's distance; what moves counts more than what stands still, which is most of a picture."""
+    """Squared error; what moves counts more than what stands still, which is most of a picture.
+
+    An absolute error doesn't get going: with most pixels unchanged, predicting no change is its first local optimum.
+    """
     moved = ((target - last).abs().amax(2, keepdim=True) > 0.03).float()
-    distance = torch.sqrt((predicted - target) ** 2 + 1e-6)
-    return (distance * (1 + 4 * moved)).mean()
+    return ((predicted - target) ** 2 * (1 + 4 * moved)).mean()
 
 
 def learning_rate(step: int, share: float) -> float:
@@ -89,27 +83,119 @@ def learning_rate(step: int, share: float) -> float:
     return LEARNING_RATE * min(1.0, (step + 1) / WARM_UP) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def shares(minutes: float, steps: int | None) -> Iterator[tuple[int, float]]:
-    """(step, share of the whole) until the time or the steps are used up."""
-    begun, step = time.monotonic(), 0
-    while True:
-        share = step / steps if steps else (time.monotonic() - begun) / (60 * minutes)
-        if share >= 1:
+def initialise(model: WorldModel) -> None:
+    """Random weights by the number of inputs; at first every block adds little and the last picture is repeated."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim >= 2:
+            inputs = parameter[0].numel()
+            adds = name.endswith(("out.weight", "down.weight"))
+            torch.nn.init.normal_(parameter, std=(0.2 if adds else 1.0) / math.sqrt(inputs))
+        elif not name.split(".")[-2].startswith("norm"):
+            torch.nn.init.zeros_(parameter)
+    torch.nn.init.zeros_(model.show.weight)
+
+
+class Training:
+    """A model and everything that learning it goes on from."""
+
+    def __init__(self, shape: Shape, device: str, out: Path) -> None:
+        self.shape, self.device, self.out = shape, device, out
+        self.model = WorldModel(shape).to(device)
+        initialise(self.model)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.95), weight_decay=0.05, fused=True)
+        self.generator = torch.Generator(device).manual_seed(1)
+        self.step, self.seconds = 0, 0.0
+        self.curve: list[dict[str, float]] = []
+        self._unfinished = out / "unfinished.pt"
+
+    def resume(self) -> None:
+        """Go on where an interrupted training of the same shape saved last, if there is one."""
+        if not self._unfinished.exists():
             return
-        yield step, share
-        step += 1
+        saved = torch.load(self._unfinished, map_location=self.device)
+        self.model.load_state_dict(saved["model"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.generator.set_state(saved["generator"].cpu())
+        self.average.load_state_dict(saved["average"])
+        self.step, self.seconds, self.curve = saved["step"], saved["seconds"], saved["curve"]
+
+    def save(self, finished: bool) -> None:
+        """Write the averaged weights (bf16), the curve, and what `resume` needs, unless nothing is left to do."""
+        save(
+            self.out,
+            self.shape,
+            ((name, value.to(torch.bfloat16).cpu()) for name, value in self.average.named_parameters()),
+            PART_BYTES,
+        )
+        log = {
+            "device": torch.cuda.get_device_name() if self.device == "cuda" else "cpu",
+            "steps": self.step,
+            "minutes": round(self.seconds / 60, 1),
+            "curve": self.curve,
+        }
+        (self.out / "training.json").write_text(json.dumps(log, indent=1) + "\n")
+        if finished:
+            self._unfinished.unlink(missing_ok=True)
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "average": self.average.state_dict(),
+            "curve": self.curve,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        # A kill while it is written leaves the one before.
+        beside = self._unfinished.with_suffix(".new")
+        torch.save(state, beside)
+        beside.replace(self._unfinished)
+
+    def learn(self, pictures: Tensor, controls: Tensor, share: float) -> float:
+        """One step; returns the loss."""
+        context = self.shape.context
+        with torch.autocast(self.device, torch.bfloat16):
+            predicted = rollout(self.model, pictures, controls)
+        loss = loss_of(predicted.float(), pictures[:, context:], pictures[:, context - 1 : context])
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, share)
+        self.optimiser.step()
+        with torch.no_grad():
+            # A young average forgets faster.
+            weight = 1 - min(AVERAGE, (self.step + 1) / (self.step + 10))
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, weight)
+        self.step += 1
+        return loss.item()
+
+    @torch.no_grad()
+    def held_out(self, pictures: Tensor, controls: Tensor) -> dict[str, float]:
+        """PSNR of the averaged weights, over the first horizon and over all of the controls."""
+        context, first = self.shape.context, self.shape.horizon
+        with torch.autocast(self.device, torch.bfloat16):
+            predicted = rollout(self.average, pictures, controls)
+        dreamt, real = (frames.float().clamp(0, 1).cpu().numpy() for frames in (predicted, pictures[:, context:]))
+        return {
+            "psnr_first": round(psnr(dreamt[:, :first], real[:, :first]), 3),
+            "psnr": round(psnr(dreamt, real), 3),
+        }
 
 
 def train(
     out: Annotated[Path, typer.Option(help="folder for the weights")] = TRAINED,
     minutes: Annotated[float, typer.Option(help="of training, episodes not counted")] = 12.0,
+    steps: Annotated[int | None, typer.Option(help="this many instead of minutes")] = None,
     episodes: Annotated[int, typer.Option(help="to make and learn from")] = 16_384,
     batch: Annotated[int, typer.Option(help="windows a step")] = 192,
+    longest: Annotated[int, typer.Option(help="horizons that are trained through at once, at most")] = 4,
     width: int = Shape.width,
     depth: int = Shape.depth,
     heads: int = Shape.heads,
     size: int = Shape.size,
-    steps: Annotated[int | None, typer.Option(help="this many instead of minutes, for a try")] = None,
     processes: Annotated[int, typer.Option(help="that make episodes")] = os.cpu_count() or 1,
 ) -> None:
     """Train, and write weights (bf16, the running average) and the curve."""
@@ -121,59 +207,27 @@ def train(
     held_pictures = torch.from_numpy(unseen.frames).to(device).permute(0, 1, 4, 2, 3).float() / 255
     held_controls = torch.from_numpy(unseen.actions).to(device)[:, shape.context :]
 
-    model = WorldModel(shape).to(device)
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=0.02)
-        elif not name.split(".")[-2].startswith("norm"):
-            torch.nn.init.zeros_(parameter)
-    torch.nn.init.zeros_(model.show.weight)
-    average = {name: value.detach().clone() for name, value in model.named_parameters()}
-    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.05)
-    generator = torch.Generator(device).manual_seed(1)
-    curve: list[dict[str, float]] = []
-    bar = tqdm(unit="step")
-    begun = time.monotonic()
-    for step, share in shares(minutes, steps):
-        horizons = max(count for start, count in ROLLOUTS if share >= start)
-        pictures, controls = windows(
-            frames, actions, shape, max(1, batch // horizons), horizons * shape.horizon, generator
-        )
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            predicted = rollout(model, pictures, controls)
-        target = pictures[:, shape.context :]
-        loss = loss_of(predicted.float(), target, pictures[:, shape.context - 1 : shape.context])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, share)
-        optimiser.step()
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                # A young average forgets faster.
-                average[name].lerp_(value, 1 - min(AVERAGE, (step + 1) / (step + 10)))
+    training = Training(shape, device, out)
+    training.resume()
+    bar = tqdm(initial=training.step, total=steps, unit="step", smoothing=0.05, mininterval=5)
+    last = saved = time.monotonic()
+    while (share := training.step / steps if steps else training.seconds / (60 * minutes)) < 1:
+        horizons = min(longest, max(count for start, count in ROLLOUTS if share >= start))
+        windows_now = max(1, batch // horizons)
+        pictures, controls = windows(frames, actions, shape, windows_now, horizons * shape.horizon, training.generator)
+        loss = training.learn(pictures, controls, share)
+        now = time.monotonic()
+        training.seconds, last = training.seconds + now - last, now
         bar.update()
-        if step % 250 == 0:
-            with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                dreamt = rollout(model, held_pictures, held_controls).float().clamp(0, 1)
-            curve.append(
-                {
-                    "step": step,
-                    "seconds": round(time.monotonic() - begun, 1),
-                    "loss": round(loss.item(), 5),
-                    "held_out_psnr": round(
-                        psnr(dreamt.cpu().numpy(), held_pictures[:, shape.context :].cpu().numpy()), 3
-                    ),
-                }
-            )
-            bar.set_postfix(curve[-1])
-    save(out, shape, ((name, value.to(torch.bfloat16).cpu()) for name, value in average.items()), PART_BYTES)
-    (out / "training.json").write_text(
-        json.dumps({"device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "curve": curve}, indent=1)
-        + "\n"
-    )
-    print(f"{out}: {sum(value.numel() for value in average.values()) / 1e6:.1f} M parameters, {step + 1} steps")
+        if training.step % EVALUATE_EVERY == 0:
+            point = {"step": training.step, "seconds": round(training.seconds, 1), "loss": round(loss, 5)}
+            training.curve.append(point | training.held_out(held_pictures, held_controls))
+            bar.set_postfix(training.curve[-1])
+        if now - saved > SAVE_EVERY:
+            training.save(finished=False)
+            saved = now
+    training.save(finished=True)
+    print(f"{out}: {sum(v.numel() for v in training.model.parameters()) / 1e6:.1f} M parameters, {training.step} steps")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_too_short_a_context_is_refused(generated, clips):
 
 
 def test_pictures_survive_the_way_to_tensors_and_back(clips):
-    values = to_tensor(clips.frames, torch.zeros(1))
+    values = to_tensor(clips.frames)
     assert values.shape == (2, 11, 3, 64, 64)
     assert np.array_equal(to_pictures(values), clips.frames)
 

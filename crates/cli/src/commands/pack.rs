@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use weightstream::Dtype;
+use weightstream_graph::Packing;
 use weightstream_pack::{Coding, Options, Order, pack};
 
 use crate::CliError;
@@ -13,11 +14,12 @@ use crate::size;
 /// Write a packed checkpoint: fewer bytes to read, each of them verified.
 ///
 /// The destination is a folder that weightstream.load takes like the original one: the model's configuration and
-/// tokenizer files are copied along. An interrupted run leaves nothing that opens; the same command goes on where it
+/// tokenizer files are copied along. An exported program (.pt2) is packed in the order in which it uses its weights,
+/// and the folder runs as the program does. An interrupted run leaves nothing that opens; the same command goes on where it
 /// stopped. What was written is read back and checked before it counts as complete.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A checkpoint: a model's folder, a weights file, or an index of shards
+    /// A checkpoint: a model's folder, a weights file, an index of shards, or an exported program
     source: PathBuf,
     /// The folder to write
     destination: PathBuf,
@@ -59,6 +61,14 @@ enum DtypeArgument {
 
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliError> {
     let defaults = Options::default();
+    let program = Packing::of(&arguments.source).map_err(|error| CliError::Program(error.to_string()))?;
+    if program.is_some() && arguments.dtype.is_some() {
+        return Err(CliError::Program(format!(
+            "{}: expected no --dtype for a program, which computes in the dtypes it was exported with",
+            arguments.source.display()
+        )));
+    }
+    let (used, files) = program.map_or_else(Default::default, |program| (Some(Order(program.order)), program.files));
     let options = Options {
         code: match arguments.code {
             CodeArgument::None => Coding::None,
@@ -70,7 +80,11 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
             DtypeArgument::F32 => Dtype::F32,
         }),
         jobs: arguments.jobs.unwrap_or(defaults.jobs),
-        order: arguments.order.as_deref().map(Order::read).transpose()?,
+        order: match &arguments.order {
+            Some(file) => Some(Order::read(file)?),
+            None => used,
+        },
+        files,
         chunk_bytes: arguments.chunk,
         file_bytes: arguments.file_size,
         overwrite: arguments.overwrite,

@@ -2,7 +2,7 @@
 
 use super::convert::Real;
 use super::matrix::widen;
-use super::reduce::{highest, sum_of};
+use super::reduce::{exponentials, highest};
 use super::window::{Matrix, Window, multiply};
 use super::{exp, vectorised};
 use crate::OperatorError;
@@ -206,13 +206,11 @@ fn rescale(scores: &mut [f32], peak: &mut f32, before: &mut [f32]) -> (f32, f32)
             }
             let factor = exp(*peak - new);
             *peak = new;
-            scores
-                .iter_mut()
-                .for_each(|score| *score = exp(*score - new));
+            let sum = exponentials(scores, new);
             if factor != 1.0 {
                 before.iter_mut().for_each(|value| *value *= factor);
             }
-            (factor, sum_of(scores, |score| score))
+            (factor, sum)
         },
     )
 }

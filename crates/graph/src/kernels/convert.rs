@@ -27,6 +27,11 @@ pub trait Real: Convert<f32> {
         None
     }
 
+    /// The same elements, if they are bfloat16.
+    fn bfloat16(_: &[Self]) -> Option<&[bf16]> {
+        None
+    }
+
     /// The same matrix, if it is of float32.
     fn matrix(_: Matrix<'_, Self>) -> Option<Matrix<'_, f32>> {
         None
@@ -153,16 +158,21 @@ impl Real for f32 {
     }
 }
 
-macro_rules! halves {
-    ($($half:ty),*) => {
-        $(impl Real for $half {
-            fn store(from: &[f32], to: &mut [Self]) {
-                Convert::<$half>::convert(from, to);
-            }
-        })*
-    };
+impl Real for bf16 {
+    fn store(from: &[f32], to: &mut [Self]) {
+        Convert::<Self>::convert(from, to);
+    }
+
+    fn bfloat16(elements: &[Self]) -> Option<&[Self]> {
+        Some(elements)
+    }
 }
-halves!(bf16, f16);
+
+impl Real for f16 {
+    fn store(from: &[f32], to: &mut [Self]) {
+        Convert::<Self>::convert(from, to);
+    }
+}
 
 /// A bfloat16 is the upper half of a float32.
 #[inline(always)]

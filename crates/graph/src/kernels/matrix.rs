@@ -1,10 +1,12 @@
 //! Products of matrices of float32, bfloat16 and float16, accumulated in float32 and rounded once.
 
+use super::bfloat16;
 use super::convert::Real;
 use super::rows::{TOGETHER, dots};
 use super::vectorised;
 use super::window::{Matrix, Window, multiply};
 use rayon::prelude::*;
+use weightstream::Dtype;
 
 /// Columns of the right matrix that are widened to float32 at once, and rows.
 const PANEL: [usize; 2] = [512, 128];
@@ -175,8 +177,13 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
 ) {
     let (k, m) = (a.columns, to.rows);
     let mut memory = Vec::new();
+    let as_they_are = match a.contiguous() {
+        Some(rows) if bfloat16::is_fast() && B::DTYPE == Dtype::BF16 => A::bfloat16(rows),
+        _ => None,
+    };
     let rows = match a.contiguous().and_then(A::slice) {
         Some(rows) => rows,
+        None if as_they_are.is_some() => &[],
         None => {
             memory.resize(m * k, 0.0);
             widen(&a, &mut memory);
@@ -190,16 +197,17 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
         .max(WORTH_A_THREAD / (m * k).max(1))
         .max(1)
         .next_multiple_of(16);
-    let compute = |(_, first, mut to): (usize, usize, Window<'_, T>)| {
-        let weights = b.transposed().part(first..first + to.columns, 0..k);
+    let compute = |(_, left, mut to): (usize, usize, Window<'_, T>)| {
+        let weights = b.transposed().part(left..left + to.columns, 0..k);
         let bias_of_columns = match bias {
-            Bias::Columns(bias) => Bias::Columns(&bias[first..first + to.columns]),
+            Bias::Columns(bias) => Bias::Columns(&bias[left..left + to.columns]),
             other => other,
         };
         let mut sums = vec![0f32; m.min(together) * to.columns];
         let mut tile = vec![[0f32; TOGETHER]; m.min(together)];
-        for (block, rows) in rows.chunks(together * k).enumerate() {
-            let count = rows.len() / k;
+        for first in (0..m).step_by(together) {
+            let count = together.min(m - first);
+            let part = first * k..(first + count) * k;
             for column in (0..to.columns).step_by(TOGETHER) {
                 // The last rows are repeated where there are no more.
                 let row = |index: usize| weights.row((column + index).min(to.columns - 1));
@@ -207,14 +215,20 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
                 else {
                     return;
                 };
-                dots(rows, k, [w0, w1, w2, w3], &mut tile[..count]);
+                let (weights, tile) = ([w0, w1, w2, w3], &mut tile[..count]);
+                match (as_they_are, weights.map(B::bfloat16)) {
+                    (Some(rows), [Some(w0), Some(w1), Some(w2), Some(w3)]) => {
+                        bfloat16::dots(&rows[part.clone()], k, [w0, w1, w2, w3], tile);
+                    }
+                    _ => dots(&rows[part.clone()], k, weights, tile),
+                }
                 let width = TOGETHER.min(to.columns - column);
-                for (sums, tile) in sums.chunks_mut(to.columns).zip(&tile[..count]) {
+                for (sums, tile) in sums.chunks_mut(to.columns).zip(tile) {
                     sums[column..column + width].copy_from_slice(&tile[..width]);
                 }
             }
             for (row, sums) in sums.chunks_mut(to.columns).take(count).enumerate() {
-                let row = block * together + row;
+                let row = first + row;
                 add_bias(bias_of_columns, row, sums);
                 T::store(sums, to.row(row));
             }

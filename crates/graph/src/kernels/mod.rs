@@ -1,6 +1,7 @@
 //! Loops over plain memory that operators of several families are made of. They know slices, not arguments.
 
 mod attention;
+mod bfloat16;
 mod convert;
 mod convolution;
 mod map;
@@ -18,7 +19,7 @@ pub use map::{map1, map2, map3};
 pub use mathematics::{erf, exp, sigmoid, tanh};
 pub use matrix::{Bias, product};
 pub use reader::{Compute, Reader, compute_dtype};
-pub use reduce::{highest, sum_of};
+pub use reduce::{exponentials, highest, sum_of};
 pub use window::{Matrix, Window, multiply_doubles};
 
 /// Runs `loops`, compiled for the widest vectors of this processor.

@@ -1,5 +1,7 @@
 //! Sums and the like over runs of float32, in an order that does not depend on the processor.
 
+use super::exp;
+
 /// Partial results that are kept at once, so that they can be vectors.
 const LANES: usize = 32;
 /// Elements that are added in float32; longer sums are sums of such sums in float64.
@@ -42,6 +44,33 @@ pub fn highest(row: &[f32]) -> f32 {
         }
     }
     pick(folded(lanes, pick), rest)
+}
+
+/// Makes e^(a - highest) of each element a, and returns their sum. Elements that don't fill a vector are computed in
+/// one that does: as single numbers they would take as long as all others of a short row.
+#[inline(always)]
+pub fn exponentials(row: &mut [f32], highest: f32) -> f32 {
+    let mut total = 0f64;
+    for block in row.chunks_mut(BLOCK) {
+        let mut lanes = [0f32; LANES];
+        let mut add = |run: &mut [f32]| {
+            for (lane, a) in lanes.iter_mut().zip(run) {
+                *a = exp(*a - highest);
+                *lane += *a;
+            }
+        };
+        let mut whole = block.chunks_exact_mut(LANES);
+        whole.by_ref().for_each(&mut add);
+        let rest = whole.into_remainder();
+        if !rest.is_empty() {
+            let mut padded = [f32::NEG_INFINITY; LANES];
+            padded[..rest.len()].copy_from_slice(rest);
+            add(&mut padded);
+            rest.copy_from_slice(&padded[..rest.len()]);
+        }
+        total += f64::from(folded(lanes, |a, b| a + b));
+    }
+    total as f32
 }
 
 /// Halves are combined until one is left.

@@ -333,8 +333,7 @@ fn softmax_row(row: &mut [f32], kind: Softmax) {
                 let shift = highest + total.ln();
                 row.iter_mut().for_each(|a| *a -= shift);
             } else {
-                row.iter_mut().for_each(|a| *a = exp(*a - highest));
-                let factor = 1.0 / kernels::sum_of(row, |a| a);
+                let factor = 1.0 / kernels::exponentials(row, highest);
                 row.iter_mut().for_each(|a| *a *= factor);
             }
         },

@@ -20,16 +20,18 @@ class Shape:
         heads: of attention.
         size: pixels along the edge of a picture.
         patch: pixels along the edge of a token's part of it.
+        view: pixels along the edge of what a token sees around its part; as even or odd as `patch`.
         context: pictures that it sees.
         horizon: pictures that it predicts at once.
         actions: controls of a frame; see `nadoo_video.site.clips.ACTIONS`.
     """
 
     width: int = 384
-    depth: int = 6
+    depth: int = 5
     heads: int = 6
     size: int = 64
     patch: int = 8
+    view: int = 24
     context: int = 3
     horizon: int = 4
     actions: int = 4
@@ -70,42 +72,44 @@ class Block(nn.Module):
 class WorldModel(nn.Module):
     """Predicts `horizon` pictures from `context` pictures and the controls of each predicted frame.
 
-    A token is one patch of one predicted picture. It begins with what the context shows at its place, and with the
-    controls up to its frame; what comes out is added to the last picture.
+    A token is one place of the picture, in all predicted frames. It begins with what the context shows around there,
+    and with all controls; what comes out is added to the last picture.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.see = nn.Linear(shape.context * 3 * shape.patch**2, shape.width)
-        # The controls of the frame, and their sums since the last seen picture: how far it has moved by then.
+        margin = (shape.view - shape.patch) // 2
+        self.see = nn.Conv2d(shape.context * 3, shape.width, shape.view, shape.patch, margin)
+        # The controls of each frame, and their sums since the last seen picture: how far it has moved by then.
         self.act = nn.Sequential(
-            nn.Linear(2 * shape.actions, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width)
+            nn.Linear(2 * shape.actions * shape.horizon, shape.width), nn.GELU(), nn.Linear(shape.width, shape.width)
         )
         self.place = nn.Parameter(torch.zeros(shape.patches, shape.width))
-        self.moment = nn.Parameter(torch.zeros(shape.horizon, shape.width))
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(shape.width)
-        self.show = nn.Linear(shape.width, 3 * shape.patch**2)
+        self.show = nn.Linear(shape.width, shape.horizon * 3 * shape.patch**2)
 
     def forward(self, context: Tensor, actions: Tensor) -> Tensor:
         """The next pictures.
 
         Args:
-            context: [batch, context, 3, size, size], values from 0 to 1.
-            actions: [batch, horizon, actions].
+            context: [batch, context, 3, size, size], values from 0 to 1, float32 whatever the weights are: a bfloat16
+                doesn't tell apart the 256 steps of a picture.
+            actions: [batch, horizon, actions], float32.
 
         Returns:
-            [batch, horizon, 3, size, size], values about 0 to 1.
+            [batch, horizon, 3, size, size], float32, values about 0 to 1.
         """
-        shape = self.shape
+        shape, dtype = self.shape, self.place.dtype
         batch, side, patch = context.shape[0], shape.size // shape.patch, shape.patch
-        seen = (context - 0.5).reshape(batch, shape.context * 3, side, patch, side, patch)
-        seen = self.see(seen.permute(0, 2, 4, 1, 3, 5).reshape(batch, shape.patches, -1)) + self.place
-        acted = self.act(torch.cat([actions, actions.cumsum(1)], 2)) + self.moment
-        tokens = (seen[:, None] + acted[:, :, None]).reshape(batch, shape.horizon * shape.patches, shape.width)
+        # What moved is told apart from what is there: it is little, and matters most.
+        shown = torch.cat([context[:, -1:] - 0.5, context[:, 1:] - context[:, :-1]], 1)
+        seen = self.see(shown.reshape(batch, shape.context * 3, shape.size, shape.size).to(dtype))
+        acted = self.act(torch.cat([actions, actions.cumsum(1)], 2).reshape(batch, -1).to(dtype))
+        tokens = seen.flatten(2).transpose(1, 2) + self.place + acted[:, None]
         for block in self.blocks:
             tokens = block(tokens)
-        shown = self.show(self.norm(tokens)).view(batch, shape.horizon, side, side, 3, patch, patch)
-        change = shown.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, shape.horizon, 3, shape.size, shape.size)
+        change = self.show(self.norm(tokens)).view(batch, side, side, shape.horizon, 3, patch, patch)
+        change = change.permute(0, 3, 4, 1, 5, 2, 6).reshape(batch, shape.horizon, 3, shape.size, shape.size)
         return context[:, -1:] + change

@@ -1,0 +1,34 @@
+import torch
+from arguments import Values, any_dim, indices, rng, shape, tensor
+from cases import case
+
+
+def cases():
+    for dtype in [torch.float32, torch.bfloat16, torch.int64]:
+        for _ in range(8):
+            size = shape(1, 3, 7)
+            dim = any_dim(len(size))
+            case("sort.stable", tensor(dtype, size), stable=True, dim=dim, descending=rng.random() < 0.5)
+            case("argsort.stable", tensor(dtype, size), stable=True, dim=dim)
+            case("cumsum.default", tensor(dtype, size), dim, tolerance=4)
+            case("cumprod.default", tensor(dtype, size), dim, tolerance=4)
+    for _ in range(15):
+        size = shape(1, 3, 7)
+        dim = any_dim(len(size))
+        case(
+            "topk.default",
+            tensor(torch.float32, size, strided=False),
+            rng.randint(1, size[dim]),
+            dim,
+            rng.random() < 0.6,
+        )
+        case("diff.default", tensor(rng.choice([torch.float32, torch.int64, torch.bool]), size), 1, dim)
+    case("cumsum.default", tensor(torch.bool, [5]), 0)
+    case("cumsum.default", tensor(torch.int32, [5]), 0, dtype=torch.float32)
+    case("diff.default", tensor(torch.int64, [2, 5]), 1, -1, tensor(torch.int64, [2, 1]))
+    case("histc.default", tensor(torch.float32, [20], 0.0, 3.0), 4, 0, 3)
+    case("bincount.default", indices([20], 0, 6), None, 8)
+    for right in [False, True]:
+        edges = Values([0.0, 0.5, 1.0, 1.5], torch.float32)
+        case("bucketize.Tensor", tensor(torch.float32, [3, 4]), edges, right=right)
+        case("searchsorted.Tensor", edges, tensor(torch.float32, [3, 4]), right=right)
