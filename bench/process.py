@@ -168,7 +168,7 @@ def main() -> None:
         chosen = experts_chosen(model) if not contender.confined else None
         for name in task.workloads:
             run_workload(model, WORKLOADS[name], task, contender, lines, chosen)
-        extra = weightstream_facts(model) if contender.name == "weightstream" else {}
+        extra = weightstream_facts(model) if contender.title.startswith("weightstream") else {}
         lines.write("closed", **memory_facts(), stats=extra)
     except BaseException as error:
         where = traceback.format_exc(limit=-3)

@@ -14,6 +14,7 @@ import logging
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -37,6 +38,7 @@ WIDTH, LAYERS = 512, 5
 LEAST = _native.Stream.least_memory()
 # Only a hang takes this long.
 PATIENCE_S = 120
+COMMAND = Path(sys.executable).with_name("weightstream")
 
 
 class Wrong(AssertionError):
@@ -95,6 +97,15 @@ class Soak:
         self.model = ws.stream(build(), path, LEAST)
         self.other = ws.stream(build(), path, LEAST)
         self.third = ws.stream(build(), path, LEAST)
+        # Its own faults: bytes that come wrong are noticed where there are checksums, and only there.
+        packed = folder / "packed"
+        shutil.rmtree(packed, ignore_errors=True)
+        subprocess.run([COMMAND, "pack", path, packed], check=True, capture_output=True)
+        self.corruption = _native.Faults()
+        self.corruption.install()
+        self.packed = ws.stream(build(), packed, "16MiB")
+        ws.resize(self.packed, ws.stats(self.packed).least)
+        self.faults.install()
         torch.compiler.reset()
         self.compiled = torch.compile(self.model, backend="aot_eager", fullgraph=True)
         self.block = torch.compile(self.other[2], backend="aot_eager", fullgraph=True)
@@ -116,6 +127,8 @@ class Soak:
             self.a_resize,
             self.a_reopening,
         ]
+        self.packed_uses = [self.a_packed_pass, self.a_packed_backward_pass, self.a_packed_state_dict]
+        self.uses += self.packed_uses
 
     # What is done with the models.
 
@@ -185,6 +198,17 @@ class Soak:
             ws.stream(self.third, self.disk.path, LEAST)
         self.check("pass", self.third, self.reference)
 
+    def a_packed_pass(self) -> None:
+        self.check("pass", self.packed, self.reference)
+
+    def a_packed_backward_pass(self) -> None:
+        self.check("backward", lambda x: gradient(self.packed, x), lambda x: gradient(self.reference, x))
+
+    def a_packed_state_dict(self) -> None:
+        made = self.packed.state_dict()
+        for name, value in self.stored.items():
+            same(made[name], value)
+
     # What goes wrong meanwhile. Each yields while it lasts.
 
     faulty = False  # a fault that lasts is there now
@@ -202,6 +226,12 @@ class Soak:
         yield
         self.faulty = False
         self.faults.remove(number)
+
+    @contextmanager
+    def corrupt(self, **kind: Any) -> Iterator[None]:
+        number = self.corruption.add("corrupt", **kind)
+        yield
+        self.corruption.remove(number)
 
     @contextmanager
     def damaged(self, damage: Callable[[], None], repair: Callable[[], None]) -> Iterator[None]:
@@ -223,8 +253,10 @@ class Soak:
         start = self.random.randrange(len(self.disk.content))
         pick = self.random.random()
         table = [
-            (0.50, "an error that passes", lambda: self.passing("fail", times=1)),
-            (0.08, "errors that pass", lambda: self.passing("fail", times=3)),
+            (0.46, "an error that passes", lambda: self.passing("fail", times=1)),
+            # The third one costs a pause of 0.2 s: seldom, or most of the time would go by with that.
+            (0.07, "two errors that pass", lambda: self.passing("fail", times=2)),
+            (0.01, "three errors that pass", lambda: self.passing("fail", times=3)),
             (0.22, "a short read", lambda: self.passing("short", times=1)),
             (0.12, "a slow read", lambda: self.passing("delay", seconds=0.02, times=1)),
             (0.001, "a read of two seconds", lambda: self.passing("delay", seconds=2, times=1)),
@@ -233,6 +265,8 @@ class Soak:
             (0.006, "file truncated", lambda: self.damaged(self.disk.truncate, self.disk.restore)),
             (0.006, "file overwritten", lambda: self.damaged(self.disk.overwrite, self.disk.restore)),
             (0.02, "file replaced", self.replaced),
+            (0.03, "corrupt bytes once", lambda: self.corrupt(times=1, skip=self.random.randrange(6))),
+            (0.01, CORRUPT, lambda: self.corrupt(start=start // 2, end=start // 2 + 2**19)),
         ]
         for share, name, fault in table:
             pick -= share
@@ -250,19 +284,26 @@ class Soak:
             use()
             return
         name, fault = self.a_fault()
+        if name.startswith("corrupt"):
+            use = self.random.choice(self.packed_uses)
         passes = name not in LASTING
         with fault:
             self.injected[name] += 1
             try:
                 use()
-            except ws.ReadError:
+            except ws.ReadError as error:
                 if passes:
                     raise
+                if name == CORRUPT and not (
+                    "checksum" in str(error) and any(of in str(error) for of in self.stored)
+                ):
+                    raise Wrong(f"damage that is told as {error}") from error
                 self.raised[name] += 1
         if not passes:
             # As soon as the source is well, so are the models.
             self.a_pass()
             self.a_pass_of_the_other()
+            self.a_packed_pass()
             self.check("pass", self.third, self.reference)
         self.survived[name] += 1
 
@@ -274,14 +315,15 @@ class Soak:
         return "\n".join(rows)
 
     def close(self) -> None:
-        for model in (self.model, self.other, self.third):
+        for model in (self.model, self.other, self.third, self.packed):
             ws.close(model)
         self.faults.clear()
         _native.Faults.uninstall()
         faulthandler.cancel_dump_traceback_later()
 
 
-LASTING = {"unreadable sectors", "device unplugged", "file truncated", "file overwritten"}
+CORRUPT = "corrupt bytes that stay"
+LASTING = {"unreadable sectors", "device unplugged", "file truncated", "file overwritten", CORRUPT}
 
 
 def build() -> nn.Module:

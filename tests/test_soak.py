@@ -15,7 +15,7 @@ def test_ten_thousand_operations_under_faults():
     assert run.returncode == 0, run.stderr[-5000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["operations"] == OPERATIONS
-    assert len(found["injected"]) == 10, "a kind of fault never happened"
+    assert len(found["injected"]) == 13, "a kind of fault never happened"
     assert found["survived"] == found["injected"]
     for kind in ("threads", "descriptors"):
         assert found["after"][kind] <= found["before"][kind], found

@@ -1,6 +1,2 @@
-//! Archives of torch.export.
 #![no_main]
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| weightstream_fuzz::open("model.pt2", bytes, &[]));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| weightstream_hostile::export(bytes));

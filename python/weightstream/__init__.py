@@ -20,6 +20,7 @@ from weightstream.errors import (
     ReadError,
     WeightstreamError,
 )
+from weightstream.export import export_text
 from weightstream.order import Order, order
 from weightstream.program import Program
 from weightstream.report import Stats
@@ -50,6 +51,7 @@ __all__ = [
     "close",
     "empty",
     "errors",
+    "export_text",
     "govern",
     "load",
     "order",

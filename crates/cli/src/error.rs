@@ -5,6 +5,7 @@ use weightstream::{CheckpointError, StreamError};
 use weightstream_pack::PackError;
 use weightstream_source::sweep::SweepError;
 use weightstream_source::{OpenError, ReadError};
+use weightstream_text::TextError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum CliError {
     /// A program, or an input of one, that can't be run.
     #[error("{0}")]
     Program(String),
+
+    #[error(transparent)]
+    Text(#[from] TextError),
 
     #[error(transparent)]
     Sweep(#[from] SweepError),

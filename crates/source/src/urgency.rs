@@ -13,6 +13,8 @@ mod linux {
     /// Shorter slices run earlier (EEVDF; Linux 6.12 and later heed it, no privilege needed).
     const SLICE_NANOSECONDS: u64 = 100_000;
     const NICE: i32 = -10;
+    /// `SCHED_OTHER`, which Android's headers call `SCHED_NORMAL`.
+    const ORDINARY: u32 = 0;
 
     /// `struct sched_attr` of Linux' include/uapi/linux/sched/types.h, version 0.
     #[repr(C)]
@@ -35,7 +37,7 @@ mod linux {
     fn set(nice: i32) -> bool {
         let attributes = Attributes {
             size: size_of::<Attributes>() as u32,
-            policy: libc::SCHED_OTHER as u32,
+            policy: ORDINARY,
             flags: 0,
             nice,
             priority: 0,

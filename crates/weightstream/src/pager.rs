@@ -206,12 +206,7 @@ impl Pager {
                 }
             }
             self.resume_paused();
-            self.engine.pump(&mut actions);
-            // Asked until nothing changes: the next decision may hold callers for another one, whose wait has to be
-            // limited too before this thread sleeps.
-            while self.patience.is_over(&mut self.engine, now) {
-                self.engine.pump(&mut actions);
-            }
+            let patience = self.patience.decide(&mut self.engine, &mut actions, now);
             for action in actions.drain(..) {
                 if let Err(error) = self.act(action, now) {
                     log::error!("streaming ends: {error}");
@@ -233,7 +228,7 @@ impl Pager {
             }
             let paused = self.pauses.iter().map(|&(due, _)| due).min();
             let paused = paused.map(|due| due.saturating_duration_since(Instant::now()));
-            let timeout = paused.into_iter().chain(self.patience.lasts()).min();
+            let timeout = paused.into_iter().chain(patience).min();
             self.shared.space.wait(rings, timeout);
         }
     }
@@ -476,7 +471,7 @@ impl Pager {
             Action::Withdraw { chunk, .. } => {
                 // Refused only where the kernel runs out of mappings. The chunk is still there and its slot not free:
                 // going on would read into memory that is in use.
-                self.shared.space.withdraw(chunk)?;
+                self.shared.space.reclaim(chunk)?;
                 self.recorder.add(|| Record {
                     kind: RecordKind::Withdraw,
                     start_ns: now,

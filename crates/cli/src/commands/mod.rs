@@ -42,6 +42,8 @@ commands! {
     doctor Doctor,
     /// Run a program that torch.export.save wrote
     run Run,
+    /// Go on after a prompt with an exported language model
+    generate Generate,
     /// Print the completions for a shell
     completions Completions,
     /// Print the man page, or write those of all commands to a folder

@@ -135,10 +135,23 @@ fn query() -> libc::sigaction {
     }
 }
 
+/// Where this thread's errno lives.
+unsafe fn errno_location() -> *mut libc::c_int {
+    // SAFETY: no preconditions; the pointer is the calling thread's own.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        return libc::__errno_location();
+        #[cfg(target_os = "android")]
+        return libc::__errno();
+        #[cfg(target_vendor = "apple")]
+        return libc::__error();
+    }
+}
+
 extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel passes valid pointers for a handler with SA_SIGINFO; errno belongs to this thread.
     unsafe {
-        let errno = libc::__errno_location();
+        let errno = errno_location();
         let saved = *errno;
         // A signal sent by kill() carries no address.
         let served = if (*info).si_code > 0 {

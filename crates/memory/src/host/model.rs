@@ -6,9 +6,10 @@ use super::pages::MovePages;
 use super::space::{AddressSpace, Event, Incurable};
 use crate::MemoryError;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use shuttle::sync::Arc;
+use shuttle::sync::mpsc::{Receiver, Sender, channel};
+use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 const CHUNK: usize = 16;
 const BASE: usize = 1024;
@@ -106,16 +107,19 @@ fn content(chunk: u32) -> u32 {
 }
 
 /// A load instruction at the chunk's address, with the fault handler behind it.
-fn touch(space: &Space, chunk: u32) -> Result<(), Incurable> {
+fn load(space: &Space, chunk: u32) -> Result<u32, Incurable> {
     loop {
         match space.pages().addresses[chunk as usize].load(Ordering::SeqCst) {
             NOTHING => space.serve_fault(BASE + chunk as usize * CHUNK + 3, false)?,
-            seen => {
-                assert_eq!(seen, content(chunk), "read another chunk's bytes");
-                return Ok(());
-            }
+            seen => return Ok(seen),
         }
     }
+}
+
+fn touch(space: &Space, chunk: u32) -> Result<(), Incurable> {
+    let seen = load(space, chunk)?;
+    assert_eq!(seen, content(chunk), "read another chunk's bytes");
+    Ok(())
 }
 
 /// Serves until told to stop, oldest out first. Where `hasty`, the first chunk is taken away as soon as it is there.
@@ -204,6 +208,174 @@ fn readers_read_their_chunk_and_no_other() {
 #[test]
 fn a_chunk_that_comes_and_goes_is_asked_for_again() {
     check(|| readers_and_pager(1, 1, true));
+}
+
+/// In place of a chunk that can't be read.
+const SUBSTITUTE: u32 = 99;
+
+/// What the pager of a stream does, with a thread that reads, as it does it: a read is reported, then its chunk is ready,
+/// then the pager is woken. A read that fails is tried once more, then there is a substitute.
+struct Reads {
+    asked: Mutex<Sender<(u32, u32)>>,
+    ended: Mutex<VecDeque<(u32, u32, bool)>>,
+    /// How many more fail.
+    failures: AtomicU32,
+    /// Slots that the budget buys.
+    limit: AtomicU32,
+    stop: AtomicBool,
+}
+
+impl Reads {
+    fn read(&self, space: &Space, asked: &Receiver<(u32, u32)>) {
+        while let Ok((chunk, slot)) = asked.recv() {
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            let fails = self
+                .failures
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                })
+                .is_ok();
+            if !fails {
+                space.pages().fill(slot, content(chunk));
+            }
+            self.ended.lock().unwrap().push_back((chunk, slot, !fails));
+            if !fails {
+                space.mark_ready(chunk, slot);
+            }
+            space.ring();
+        }
+    }
+
+    fn ask(&self, chunk: u32, slot: u32) {
+        self.asked.lock().unwrap().send((chunk, slot)).unwrap();
+    }
+
+    fn page(&self, space: &Space, slots: u32) {
+        let mut free: Vec<u32> = (0..slots).collect();
+        let (mut wanted, mut resident) = (VecDeque::new(), VecDeque::new());
+        // How often the read of a chunk has failed.
+        let mut loading: HashMap<u32, u32> = HashMap::new();
+        loop {
+            let rings = space.rings();
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            let mut events = Vec::new();
+            while let Some(event) = space.take_event() {
+                events.push(event);
+            }
+            while let Some((chunk, slot, good)) = { self.ended.lock().unwrap().pop_front() } {
+                let failed = loading.get_mut(&chunk).unwrap();
+                *failed += u32::from(!good);
+                if !good && *failed < 2 {
+                    self.ask(chunk, slot);
+                    continue;
+                }
+                if !good {
+                    space.pages().fill(slot, SUBSTITUTE);
+                    space.mark_ready(chunk, slot);
+                }
+                loading.remove(&chunk);
+                resident.push_back((chunk, slot));
+            }
+            for event in events {
+                if let Event::Missing { offset, .. } = event {
+                    let chunk = (offset / CHUNK as u64) as u32;
+                    if !(resident.iter().any(|&(other, _)| other == chunk)
+                        || loading.contains_key(&chunk)
+                        || wanted.contains(&chunk))
+                    {
+                        wanted.push_back(chunk);
+                    }
+                }
+            }
+            let limit = self.limit.load(Ordering::SeqCst) as usize;
+            // Room for one that is wanted, or none where the budget has shrunk.
+            while resident.len() + loading.len() + usize::from(!wanted.is_empty()) > limit {
+                let Some((oldest, slot)) = resident.pop_front() else {
+                    break;
+                };
+                assert_eq!(space.reclaim(oldest).unwrap(), slot);
+                // Its memory goes back to the system.
+                space.pages().fill(slot, 0);
+                free.push(slot);
+            }
+            if resident.len() + loading.len() < limit
+                && let Some(chunk) = wanted.pop_front()
+            {
+                loading.insert(chunk, 0);
+                self.ask(chunk, free.pop().unwrap());
+                if !wanted.is_empty() {
+                    space.ring();
+                }
+            }
+            space.wait(rings, None);
+        }
+    }
+}
+
+/// Reads that fail, for a time or for good, while the budget shrinks and grows: who reads gets its chunk, or the
+/// substitute if reads fail for good; nobody sleeps for ever.
+fn failing_and_resized(slots: u32, failures: u32) {
+    let chunks = 3;
+    let space = space(chunks, slots);
+    let (asked, asking) = channel();
+    let reads = Arc::new(Reads {
+        asked: Mutex::new(asked),
+        ended: Mutex::new(VecDeque::new()),
+        failures: AtomicU32::new(failures),
+        limit: AtomicU32::new(slots),
+        stop: AtomicBool::new(false),
+    });
+    let served = [
+        {
+            let (space, reads) = (space.clone(), reads.clone());
+            thread::spawn(move || reads.read(&space, &asking))
+        },
+        {
+            let (space, reads) = (space.clone(), reads.clone());
+            thread::spawn(move || reads.page(&space, slots))
+        },
+    ];
+    let users: Vec<_> = (0..2)
+        .map(|user| {
+            let space = space.clone();
+            thread::spawn(move || {
+                for step in 0..3 {
+                    let chunk = (user + step) % chunks;
+                    let seen = load(&space, chunk).unwrap();
+                    let substitute = failures > 1 && seen == SUBSTITUTE;
+                    assert!(
+                        substitute || seen == content(chunk),
+                        "{seen} at chunk {chunk}"
+                    );
+                }
+            })
+        })
+        .collect();
+    for limit in [1, slots] {
+        reads.limit.store(limit, Ordering::SeqCst);
+        space.ring();
+        thread::yield_now();
+    }
+    for user in users {
+        user.join().unwrap();
+    }
+    reads.stop.store(true, Ordering::SeqCst);
+    space.ring();
+    reads.ask(0, 0);
+    for thread in served {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn failed_reads_and_other_budgets_disturb_nobody() {
+    for (slots, failures) in [(1, 0), (2, 0), (2, 1), (2, 3)] {
+        check(move || failing_and_resized(slots, failures));
+    }
 }
 
 /// Closing wakes sleepers, those who wait for room in the queue of events (no pager takes any here), and does not

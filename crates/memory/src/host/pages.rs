@@ -209,19 +209,23 @@ fn protect(at: usize, bytes: usize, protection: libc::c_int) -> Result<(), Memor
 }
 
 fn move_pages(from: usize, to: usize, bytes: usize) -> Result<(), MemoryError> {
-    const FLAGS: libc::c_int = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    // Linux: include/uapi/linux/mman.h. The C library of Android has neither these nor, before API 21, `mremap`.
+    const MAY_MOVE: usize = 1;
+    const FIXED: usize = 2;
+    const DO_NOT_UNMAP: usize = 4;
     // SAFETY: both ranges are whole chunks inside our two reservations, which never overlap; the source keeps
     // its (now empty) mapping, so no one else can be given its addresses.
     let moved = unsafe {
-        libc::mremap(
-            from as *mut libc::c_void,
+        libc::syscall(
+            libc::SYS_mremap,
+            from,
             bytes,
             bytes,
-            FLAGS,
-            to as *mut libc::c_void,
+            MAY_MOVE | FIXED | DO_NOT_UNMAP,
+            to,
         )
     };
-    if moved == libc::MAP_FAILED {
+    if moved == -1 {
         return Err(last_error("moving a chunk's pages", bytes));
     }
     Ok(())

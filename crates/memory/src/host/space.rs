@@ -204,6 +204,21 @@ impl<P: MovePages> AddressSpace<P> {
         }
     }
 
+    /// As [`withdraw`](Self::withdraw), of a chunk whose read is known to have ended well, for the one who withdraws
+    /// them all; gives its slot. The thread that read it may not have come to [`mark_ready`](Self::mark_ready) yet:
+    /// were its slot given away before that, another chunk's bytes would be shown in its place.
+    ///
+    /// # Errors
+    /// As for [`withdraw`](Self::withdraw).
+    pub fn reclaim(&self, chunk: u32) -> Result<u32, MemoryError> {
+        loop {
+            if let Some(slot) = self.withdraw(chunk)? {
+                return Ok(slot);
+            }
+            yield_now();
+        }
+    }
+
     fn absent(&self) -> State {
         State::Absent(self.absences.fetch_add(1, Ordering::Relaxed) % ABSENCES)
     }

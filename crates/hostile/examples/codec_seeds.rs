@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use weightstream_codec::{Element, encode};
 
 fn main() -> std::io::Result<()> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).unwrap_or("corpus/codec".into()));
+    let folder = PathBuf::from(std::env::args_os().nth(1).unwrap_or("seeds/codec".into()));
     std::fs::create_dir_all(&folder)?;
     for (element, upper) in [
         (Element::Bf16, 0x3C),

@@ -1,0 +1,88 @@
+use crate::TextError;
+use std::path::Path;
+
+/// Hugging Face's `tokenizer.json`.
+pub struct Tokenizer(tokenizers::Tokenizer);
+
+impl Tokenizer {
+    /// Opens a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no tokenizer.
+    pub fn open(path: &Path) -> Result<Self, TextError> {
+        tokenizers::Tokenizer::from_file(path)
+            .map(Self)
+            .map_err(|cause| TextError::TokenizerFile {
+                path: path.to_owned(),
+                cause: cause.to_string(),
+            })
+    }
+
+    /// The tokens of a text, with those that the model wants at its beginning.
+    ///
+    /// # Errors
+    /// The tokenizer has no token for a part of it.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoding = self
+            .0
+            .encode(text, true)
+            .map_err(|cause| TextError::Tokenizer {
+                action: "encode the prompt",
+                cause: cause.to_string(),
+            })?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The number of a token, such as `<|im_end|>`.
+    pub fn token(&self, text: &str) -> Option<u32> {
+        self.0.token_to_id(text)
+    }
+
+    /// Makes text of tokens as they come.
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream {
+            tokenizer: self,
+            tokens: Vec::new(),
+            shown: 0,
+        }
+    }
+}
+
+/// Text of tokens that come one after the other: characters may be parted over several of them.
+pub struct TextStream<'t> {
+    tokenizer: &'t Tokenizer,
+    /// The last of those that were shown, and what was not yet.
+    tokens: Vec<u32>,
+    /// How many of these were shown.
+    shown: usize,
+}
+
+impl TextStream<'_> {
+    /// What a further token adds; nothing while a character is incomplete.
+    ///
+    /// # Errors
+    /// The tokenizer can't decode it.
+    pub fn push(&mut self, token: u32) -> Result<String, TextError> {
+        self.tokens.push(token);
+        // A token's text may depend on the one before (a space in front): both are decoded with and without it.
+        let before = self.decode(&self.tokens[..self.shown])?;
+        let text = self.decode(&self.tokens)?;
+        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.tokens.len() - self.shown < 8 {
+            return Ok(String::new());
+        }
+        let added = text.get(before.len()..).unwrap_or_default().to_owned();
+        self.tokens.drain(..self.shown);
+        self.shown = self.tokens.len();
+        Ok(added)
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
+        self.tokenizer
+            .0
+            .decode(tokens, true)
+            .map_err(|cause| TextError::Tokenizer {
+                action: "decode",
+                cause: cause.to_string(),
+            })
+    }
+}
