@@ -135,7 +135,7 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(run(names[0], dtypes[0], arguments.folder, arguments.seconds)))
         return
-    build = ["cargo", "build", "--release", "--quiet", "-p", "weightstream-cli"]
+    build = ["cargo", "build", "--release", "-p", "weightstream-cli"]  # minutes, the first time
     subprocess.run(build, check=True, cwd=HERE)
     if not arguments.export:
         print(
