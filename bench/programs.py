@@ -132,6 +132,8 @@ def main() -> None:
     from bench.program_models import MODELS
 
     names, dtypes = arguments.names or list(MODELS), arguments.dtype or list(TOLERANCES)
+    if unknown := set(names) - set(MODELS):
+        parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(MODELS)}")
     if arguments.one:
         print(json.dumps(run(names[0], dtypes[0], arguments.folder, arguments.seconds)))
         return
