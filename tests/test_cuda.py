@@ -145,6 +145,14 @@ def test_odd_uses_are_seen_in_the_first_pass(gate: str, tmp_path: Path, device: 
         assert torch.equal(model(IDS), net(IDS))
 
 
+def test_the_first_pass_may_be_in_inference_mode(gate: str, tmp_path: Path, device: cuda.Device) -> None:
+    net = made(Odd)
+    model = streamed(net, tmp_path, device, "7.5MiB")
+    with torch.inference_mode():
+        for _ in range(2):
+            assert torch.equal(model(IDS), net(IDS))
+
+
 def test_named_weights_are_resident_from_the_start(gate: str, tmp_path: Path, device: cuda.Device) -> None:
     net = made(Net)
     model = streamed(net, tmp_path, device, resident=["layers.2.up.weight"])
@@ -292,6 +300,65 @@ def test_a_budget_below_the_largest_block_is_refused(tmp_path: Path, device: cud
         streamed(made(Net), tmp_path, device, host_memory="64KiB")
     with pytest.raises(ValueError, match="belong to a GPU"):
         ws.stream(made(Net), tmp_path / "model.safetensors", host_memory="1GiB")
+
+
+@pytest.fixture
+def two() -> Iterator[list[cuda.Device]]:
+    devices = [cuda.simulate(256 * MIB), cuda.simulate(256 * MIB)]
+    yield devices
+    assert all(device.native.broken_rules() == [] for device in devices)
+
+
+def split(net: nn.Module, folder: Path, memory: dict[cuda.Device, Any]) -> nn.Module:
+    path = folder / "model.safetensors"
+    save_file({name: tensor.clone() for name, tensor in net.state_dict().items()}, path)
+    with ws.empty():
+        empty = type(net)().eval()
+    return ws.stream(empty, path, memory, host_memory="64MiB")
+
+
+@pytest.mark.parametrize("kind", [Net, Odd])
+def test_a_model_is_split_over_devices(
+    gate: str, kind: type[nn.Module], tmp_path: Path, two: list[cuda.Device]
+) -> None:
+    net = made(kind)
+    model = split(net, tmp_path, {two[0]: "6MiB", two[1]: "7MiB"})
+    sizes = [part.stats()["model_bytes"] for part in model._weightstream.stream.parts]
+    assert all(size > sum(sizes) / 5 for size in sizes)
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.equal(model(IDS), net(IDS))
+    assert all(part.stats()["passes"] == 3 for part in model._weightstream.stream.parts)
+    saved = model.state_dict()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in net.state_dict().items())
+    assert ws.stats(model).model_bytes == sum(sizes)
+    ws.close(model)
+    with pytest.raises(ws.ClosedError):
+        model(IDS)
+    del model
+    assert all(device.native.memory()[0] == device.native.memory()[1] for device in two)
+
+
+def test_each_part_of_a_split_model_keeps_to_its_budget(tmp_path: Path, two: list[cuda.Device]) -> None:
+    net = made(Net)
+    model = split(net, tmp_path, {two[0]: "2.2MiB", two[1]: "2.2MiB"})
+    parts = model._weightstream.stream.parts
+    with torch.no_grad():
+        assert torch.equal(model(IDS), net(IDS))
+        ws.resize(model, {two[1]: "4MiB"})
+        assert torch.equal(model(IDS), net(IDS))
+    assert [part.stats()["budget"] for part in parts] == [int(2.2 * MIB), 4 * MIB]
+    assert all(part.stats()["held"] <= part.stats()["budget"] for part in parts)
+    with pytest.raises(TypeError, match=r"expected \{'cuda:0': '4GiB'"):
+        ws.resize(model, "4MiB")
+    with pytest.raises(ws.BudgetError, match="least that works"):
+        ws.resize(model, {two[0]: "64KiB"})
+    with pytest.raises(ValueError, match="no part of the model is on"):
+        ws.resize(model, {cuda.simulate(MIB): "4MiB"})
+    with pytest.raises(ValueError, match="leave device out"):
+        ws.stream(made(Net), tmp_path / "model.safetensors", {two[0]: "4MiB"}, device=two[0])
+    with pytest.raises(ValueError, match="at least one GPU"):
+        ws.stream(made(Net), tmp_path / "model.safetensors", {})
 
 
 def test_without_a_gpu_the_error_says_so(tmp_path: Path) -> None:

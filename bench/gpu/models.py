@@ -57,10 +57,11 @@ def language_inputs(kind: str, small: bool, device: torch.device) -> dict[str, A
     return {"input_ids": ids, "use_cache": False, "logits_to_keep": 1}
 
 
-def video_inputs(small: bool, device: torch.device) -> dict[str, Any]:
-    """What a step of the diffusion transformer is given: 13 latent frames, half as wide and high."""
+def video_inputs(kind: str, small: bool, device: torch.device) -> dict[str, Any]:
+    """What a step of the diffusion transformer is given: 49 frames (13 latent ones) of the size `kind`."""
     generator = torch.Generator().manual_seed(0)
-    frames, height, width, text = (3, 8, 8, 16) if small else (13, 30, 44, 226)
+    width, height = (int(edge) // 8 for edge in kind.split("x"))
+    frames, height, width, text = (3, 8, 8, 16) if small else (13, height, width, 226)
     channels = (SMALL_VIDEO if small else VIDEO)["text_embed_dim"]
 
     def random(*shape: int) -> torch.Tensor:

@@ -23,6 +23,12 @@ class Place:
     def open(simulated: bool, number: int = 0) -> Place:
         return Place(cuda.simulate(4 * GIB) if simulated else cuda.Device.of(number))
 
+    def another(self) -> cuda.Device | None:
+        """A second device of the same kind, if there is one."""
+        if not self.is_gpu:
+            return cuda.simulate(4 * GIB)
+        return cuda.Device.of(1 - self.tensors.index) if torch.cuda.device_count() > 1 else None
+
     @property
     def tensors(self) -> torch.device:
         return self.device.tensors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 GIB = 2**30
@@ -11,6 +11,7 @@ TITLES = {
     "host": "weightstream, rest in host memory",
     "limited": "weightstream, host memory limited",
     "packed": "weightstream, packed, decoded by the GPU",
+    "split": "weightstream, over two GPUs",
     "cpu_offload": "accelerate cpu_offload",
     "disk_offload": "accelerate disk offload",
     "video_loaded": "video DiT, fully loaded",
@@ -30,23 +31,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
             f"{limits['device']}, torch {limits['torch']}: bus {limits['bus'] / 1e9:.1f} GB/s, "
             f"disk {limits['disk'] / 1e9:.2f} GB/s"
         )
-    yield f"{'':36} {'1 token':>18} {'4 x 4096 tokens':>18} {'VRAM':>9}  bits"
-    for stage in ("loaded", "host", "limited", "packed", "cpu_offload", "disk_offload"):
-        if "1 token" in (result := results.get(stage, {})):
-            base = results.get("loaded", {})
-            cells = [_time(result, base, kind) for kind in ("1 token", "4 x 4096 tokens")]
-            peak = max(result[kind]["torch_peak"] for kind in ("1 token", "4 x 4096 tokens"))
-            peak += result.get("counters", {}).get("held", 0)
-            same = [result[k]["bits"] == base.get(k, {}).get("bits") for k in ("1 token", "4 x 4096 tokens")]
-            verdict = "equal" if all(same) else "DIFFER"
-            yield f"{TITLES[stage]:36} {cells[0]:>18} {cells[1]:>18} {peak / GIB:8.2f}G  {verdict}"
-    for stage in ("video_loaded", "video_streamed", "video_offloaded"):
-        if "step" in (result := results.get(stage, {})):
-            base = results.get("video_loaded", {})
-            cell = _time(result, base, "step")
-            peak = result["torch_peak"] + result.get("counters", {}).get("held", 0)
-            verdict = "equal" if result["bits"] == base.get("bits") else "DIFFER"
-            yield f"{TITLES[stage]:36} {cell:>37} {peak / GIB:8.2f}G  {verdict}"
+    yield from _rows(results, ("loaded", "host", "limited", "packed", "split", "cpu_offload", "disk_offload"))
+    yield from _rows(results, ("video_loaded", "video_streamed", "video_offloaded"))
     if "times_floor_of_bus" in (host := results.get("host", {})):
         yield (
             f"host: {host['times_floor_of_bus']:.3f} x the floor of the bus, "
@@ -63,8 +49,22 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
             yield f"{stage}: left out: {result['left out']}"
 
 
+def _rows(results: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
+    """A head, and a row for each stage that was measured; others are compared with the first."""
+    base = results.get(stages[0], {})
+    kinds = [kind for kind, value in base.items() if isinstance(value, dict) and "bits" in value]
+    if kinds:
+        yield f"{'':40} {kinds[0]:>18} {kinds[1]:>18} {'VRAM':>9}  bits"
+    for stage in stages:
+        result = results.get(stage, {})
+        if not kinds or any(kind not in result for kind in kinds):
+            continue
+        cells = [_time(result, base, kind) for kind in kinds]
+        peak = max(result[kind]["torch_peak"] for kind in kinds) + result.get("counters", {}).get("held", 0)
+        verdict = "equal" if all(result[kind]["bits"] == base[kind]["bits"] for kind in kinds) else "DIFFER"
+        yield f"{TITLES[stage]:40} {cells[0]:>18} {cells[1]:>18} {peak / GIB:8.2f}G  {verdict}"
+
+
 def _time(result: dict[str, Any], base: dict[str, Any], kind: str) -> str:
     seconds = result[kind]["median"]
-    if kind not in base:
-        return f"{seconds:.3f} s"
     return f"{seconds:.3f} s ({seconds / base[kind]['median']:.2f}x)"

@@ -23,6 +23,7 @@ from bench.gpu.place import GIB, Place
 from bench.models import weight_bytes, weight_files
 
 WORKLOADS = ("1 token", "4 x 4096 tokens")
+VIDEO_WORKLOADS = ("352x240", "720x480")
 
 
 @dataclass(frozen=True)
@@ -211,11 +212,14 @@ def disk_offload(run: Run) -> dict[str, Any]:
 
 
 def _video(run: Run, model: Any) -> dict[str, Any]:
-    call = models.forward(model, models.video_inputs(run.small, run.place.tensors))
-    call()
-    run.place.forget_peak()
-    found: dict[str, Any] = {"step": run.place.seconds(call, 1, run.times)}
-    return found | {"bits": digest(call()), "torch_peak": run.place.allocated()}
+    found: dict[str, Any] = {}
+    for kind in VIDEO_WORKLOADS:
+        call = models.forward(model, models.video_inputs(kind, run.small, run.place.tensors))
+        call()
+        run.place.forget_peak()
+        found[kind] = run.place.seconds(call, 1, run.times)
+        found[kind] |= {"bits": digest(call()), "torch_peak": run.place.allocated()}
+    return found
 
 
 def _video_model(run: Run, folder: Path) -> Any:
@@ -278,6 +282,20 @@ def endurance(run: Run) -> dict[str, Any]:
     return {"passes": passes, "growth": growth, "bits": first}
 
 
+def split(run: Run) -> dict[str, Any]:
+    """weightstream over two devices, half of the memory on each."""
+    other = run.place.another()
+    if other is None:
+        return {"left out": "there is one GPU only"}
+    folder = models.language(run.folder, run.small)
+    each = run.memory // 2 if not run.small else run.memory
+    # Enough for the largest block, the embedding.
+    each = max(each, int(1.4 * GIB)) if not run.small else each
+    memory = {run.place.device: each, other: each}
+    model = ws.load(folder, memory, host_memory=2 * weight_bytes(folder))
+    return _measured(run, model) | {"memory": each, "counters": _counters(model)}
+
+
 def neighbours(run: Run) -> dict[str, Any]:
     """Two processes on one device, each within its budget."""
     command = [sys.executable, "-m", "bench.gpu", "--stage", "host", "--folder", str(run.folder)]
@@ -299,6 +317,6 @@ STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     stage.__name__: stage
     for stage in (
         prepare, limits, loaded, host, limited, packed, cpu_offload, disk_offload,
-        video_loaded, video_streamed, video_offloaded, endurance, neighbours,
+        video_loaded, video_streamed, video_offloaded, split, endurance, neighbours,
     )
 }  # fmt: skip

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from weightstream.cuda import Device
 
 Memory = int | float | str
-ModelMemory: TypeAlias = "Memory | Budget | Share"
+ModelMemory: TypeAlias = "Memory | Budget | Share | Mapping[Any, Memory]"
 DeviceLike: TypeAlias = "str | int | torch.device | Device | None"
 
 
@@ -54,7 +54,8 @@ def load(
 
     Args:
         path: the folder, or the .gguf file.
-        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
+        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget; to spread the
+            model's blocks over several GPUs, that of each: {"cuda:0": "4GiB", "cuda:1": "4GiB"}.
         dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
             Weights stored as another dtype are converted once, one by one, to a side file under
             ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
@@ -106,7 +107,7 @@ def stream(
         module: on the CPU; real and in the checkpoint's dtype, or built under `weightstream.empty()`, which
             takes that dtype.
         checkpoint: a .safetensors file, a *.safetensors.index.json, or a folder that holds either.
-        memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget.
+        memory: as in `load`.
         strict: as in load_state_dict. Without it, parameters that the checkpoint lacks keep their values.
         prefix: take only the checkpoint's names that begin with this, without it ("model.").
         keys: the module's name for each of the checkpoint's names (after `prefix`), None to leave it out. A
@@ -137,13 +138,17 @@ def stats(model: nn.Module) -> Stats:
     return Stats.of(streamed_of(model).stream.stats())
 
 
-def resize(model: nn.Module, memory: Memory) -> None:
-    """Change the memory of the streamed `model`, also while it runs.
+def resize(model: nn.Module, memory: Memory | Mapping[Any, Memory]) -> None:
+    """Change the memory of the streamed `model`, also while it runs; on several GPUs, that of each.
 
-    Raises BudgetError where that is too small, TypeError where `model` is not streamed, ValueError where its
-    memory is a share of a Budget.
+    Raises BudgetError where that is too small, TypeError where `model` is not streamed or `memory` is not of
+    the kind that it was given, ValueError where its memory is a share of a Budget.
     """
-    streamed_of(model).stream.resize(parse_memory(memory))
+    stream = streamed_of(model).stream
+    if isinstance(memory, Mapping) != hasattr(stream, "parts"):
+        wanted = "{'cuda:0': '4GiB', ...}" if hasattr(stream, "parts") else "bytes or a size such as '4GiB'"
+        raise TypeError(f"memory: expected {wanted}, got {memory!r}")
+    stream.resize(_of_devices(memory) if isinstance(memory, Mapping) else parse_memory(memory))
 
 
 def close(model: nn.Module) -> None:
@@ -166,19 +171,30 @@ def _starter(
     memory: ModelMemory, device: DeviceLike, host_memory: Memory | None, resident: Sequence[str]
 ) -> Callable[[Any, _native.Contents, Sequence[tuple[Slot, Source]]], Any]:
     """What starts to stream a module: on the CPU or to a GPU, with budgets that make sense."""
-    if device is None or (isinstance(device, str | torch.device) and torch.device(device).type == "cpu"):
+    if isinstance(memory, Mapping):
+        if device is not None:
+            raise ValueError("memory names the devices already, each with its own: leave device out")
+    elif device is None or (isinstance(device, str | torch.device) and torch.device(device).type == "cpu"):
         if host_memory is not None or resident:
             raise ValueError("host_memory and resident belong to a GPU: pass device='cuda'")
         budget = parse_budget(memory)
         return lambda module, contents, pairs: _start(module, contents, pairs, budget)
     from weightstream import cuda
 
-    gpu = cuda.Device.of(device)
     if isinstance(memory, Budget | Share):
         raise TypeError("memory: a Budget is memory of the host; give a GPU's as bytes or a share of it")
-    on_device = parse_memory(memory, gpu.free_memory)
+    on_devices = _of_devices(memory if isinstance(memory, Mapping) else {device: memory})
     host = parse_memory(0.5 if host_memory is None else host_memory)
-    return lambda module, contents, pairs: cuda.start(module, contents, pairs, gpu, on_device, host, resident)
+    return lambda module, contents, pairs: cuda.start(module, contents, pairs, on_devices, host, resident)
+
+
+def _of_devices(memory: Mapping[Any, Memory]) -> dict[Device, int]:
+    from weightstream import cuda
+
+    if not memory:
+        raise ValueError("memory: expected at least one GPU, {'cuda:0': '4GiB', ...}; came an empty mapping")
+    devices = {cuda.Device.of(device): size for device, size in memory.items()}
+    return {device: parse_memory(size, device.free_memory) for device, size in devices.items()}
 
 
 def _start(

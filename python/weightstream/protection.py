@@ -116,7 +116,9 @@ class _Apply:
 def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype, device=tensor.device)
     changed = change(probe)
-    if changed is probe and not probe.is_shared():  # type: ignore[no-untyped-call]
+    # Memory of a GPU always says that it is shared.
+    shared = probe.device.type == "cpu" and probe.is_shared()  # type: ignore[no-untyped-call]
+    if changed is probe and not shared:
         return
     if changed.device != probe.device:
         wanted, remedy = (

@@ -36,10 +36,11 @@ WARM_UP = 100  # steps
 LEARNING_RATE = 8e-4
 AVERAGE = 0.998  # of the weights, that are kept in the end
 SAVE_EVERY = 120  # seconds
-EVALUATE_EVERY = 50  # steps
+EVALUATIONS = 40  # over the whole training
+EDGES = 0.05  # weight of the error of edges beside the squared error
 # From which share of the time on a rollout of how many horizons is trained through: first single steps, then what the
 # model makes of its own predictions.
-ROLLOUTS = ((0.0, 1), (0.75, 2), (0.9, 4))
+ROLLOUTS = ((0.0, 1), (0.5, 2), (0.75, 4))
 
 
 def episode(seed: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -70,9 +71,15 @@ def windows(
 
 
 def loss_of(predicted: Tensor, target: Tensor, last: Tensor) -> Tensor:
-    """Squared error; what moves counts more than what stands still, which is most of a picture."""
+    """Squared error and the error of edges.
+
+    What moves counts more than what stands still, which is most of a picture. Edges are differences of neighbours;
+    their absolute error keeps areas smooth and outlines sharp, where a squared error alone leaves noise.
+    """
     moved = ((target - last).abs().amax(2, keepdim=True) > 0.03).float()
-    return ((predicted - target) ** 2 * (1 + 4 * moved)).mean()
+    error = predicted - target
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return (error**2 * (1 + 4 * moved)).mean() + EDGES * edges
 
 
 def learning_rate(step: int, share: float) -> float:
@@ -189,6 +196,7 @@ def train(
     episodes: Annotated[int, typer.Option(help="to make and learn from")] = 16_384,
     batch: Annotated[int, typer.Option(help="windows a step")] = 192,
     longest: Annotated[int, typer.Option(help="horizons that are trained through at once, at most")] = 4,
+    compiled: Annotated[bool, typer.Option(help="by torch.compile: faster on a GPU")] = False,
     width: int = Shape.width,
     depth: int = Shape.depth,
     heads: int = Shape.heads,
@@ -206,6 +214,8 @@ def train(
 
     training = Training(shape, device, out)
     training.resume()
+    if compiled:
+        training.model.compile(dynamic=False)
     bar = tqdm(initial=training.step, total=steps, unit="step", smoothing=0.05, mininterval=5)
     last = saved = time.monotonic()
     while (share := training.step / steps if steps else training.seconds / (60 * minutes)) < 1:
@@ -216,7 +226,7 @@ def train(
         now = time.monotonic()
         training.seconds, last = training.seconds + now - last, now
         bar.update()
-        if training.step % EVALUATE_EVERY == 0:
+        if share * EVALUATIONS >= len(training.curve) + 1:
             point = {"step": training.step, "seconds": round(training.seconds, 1), "loss": round(loss, 5)}
             training.curve.append(point | training.held_out(held_pictures, held_controls))
             bar.set_postfix(training.curve[-1])

@@ -9,9 +9,9 @@ import torch
 from weightstream import _native
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Device:
-    """A GPU as the native part and as torch know it."""
+    """A GPU as the native part and as torch know it. Two of the same GPU are equal."""
 
     native: _native.Device
     tensors: torch.device  # where torch has its tensors
@@ -30,6 +30,17 @@ class Device:
         torch.cuda.init()  # type: ignore[no-untyped-call]
         number = torch.cuda.current_device() if meant.index is None else meant.index
         return Device(_native.Device.open(number), torch.device("cuda", number))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> object:
+        # Simulated ones are all torch's CPU.
+        return self.tensors if self.tensors.type == "cuda" else id(self.native)
 
     @property
     def stream(self) -> int:

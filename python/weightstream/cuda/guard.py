@@ -86,4 +86,6 @@ class _SwapGate:
     def _give(self, data: torch.Tensor) -> None:
         tensor = self._tensor()
         if tensor is not None:
-            tensor.data = data
+            # No operator of the model: a dispatch mode (the first pass' watch, a user's) shall not see it.
+            with torch._C._DisableTorchDispatch():
+                tensor.data = data

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from weightstream.cuda.split import SplitWeights
 from weightstream.cuda.watch import Watch
 from weightstream.cuda.weights import DeviceWeights
 from weightstream.protection import refuse_pickle
@@ -21,15 +22,19 @@ from weightstream.streamed import Streamed
 
 
 def install_hooks(
-    module: nn.Module, blocks: Sequence[nn.Module], weights: DeviceWeights, streamed: Streamed
+    module: nn.Module,
+    weights: DeviceWeights | SplitWeights,
+    blocks: Sequence[tuple[nn.Module, DeviceWeights]],
+    streamed: Streamed,
 ) -> list[RemovableHandle]:
-    """Report the passes of `module` (block 0) and its `blocks` (1, 2, ... in order) to `weights`."""
+    """Report passes of `module` (block 0) to `weights`, and those of each block (1, 2, ...) to its own."""
     handles = []
     first = _FirstPass(weights)
-    for number, block in enumerate([module, *blocks]):
+    everything: list[tuple[nn.Module, DeviceWeights | SplitWeights]] = [(module, weights), *blocks]
+    for number, (block, told) in enumerate(everything):
         for_pass = first if number == 0 else None
-        enter = Enter(weights, streamed, number, for_pass)
-        leave = Leave(weights, streamed, number, for_pass)
+        enter = Enter(told, streamed, number, for_pass)
+        leave = Leave(told, streamed, number, for_pass)
         handles.append(block.register_forward_pre_hook(enter, prepend=True))
         handles.append(block.register_forward_hook(leave, always_call=True))
     return handles
@@ -45,7 +50,7 @@ def _uncompiled(method: _Method) -> _Method:
 class _FirstPass:
     """Watches the first pass, or several where they begin together."""
 
-    def __init__(self, weights: DeviceWeights) -> None:
+    def __init__(self, weights: DeviceWeights | SplitWeights) -> None:
         self._weights = weights
         self._over = False
         self._threads = threading.local()
@@ -64,7 +69,11 @@ class _FirstPass:
 
 class _Hook:
     def __init__(
-        self, weights: DeviceWeights, streamed: Streamed, block: int, first: _FirstPass | None
+        self,
+        weights: DeviceWeights | SplitWeights,
+        streamed: Streamed,
+        block: int,
+        first: _FirstPass | None,
     ) -> None:
         self.weights = weights
         self.streamed = streamed

@@ -50,6 +50,13 @@ class DeviceWeights:
             self._kept.update(wanted)
             self.guard.open(wanted)
 
+    def keep_used(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Have those of `tensors` that are weights not on the device now there from now on: see `keep`."""
+        indices = [self.index_of(tensor) for tensor in tensors]
+        missing = [index for index in indices if index is not None and not self.guard.is_open(index)]
+        if missing:
+            self.keep(missing)
+
     def index_of(self, tensor: torch.Tensor) -> int | None:
         """The number of a streamed weight, or of the one that `tensor` is a view of."""
         if torch._C._has_storage(tensor):
