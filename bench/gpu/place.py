@@ -52,6 +52,9 @@ class Place:
 
     def forget_peak(self) -> None:
         if self.is_gpu:
+            # What another GPU still writes here must be done before memory is given back.
+            for number in range(torch.cuda.device_count()):
+                torch.cuda.synchronize(number)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.tensors)
 

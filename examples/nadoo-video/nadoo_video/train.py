@@ -1,7 +1,8 @@
 """Train the world model on clips that the simulator makes.
 
-On one GPU: `python -m nadoo_video.train --minutes 12 --out weights`; how many steps fit into the minutes depends on the
-machine, and the learning rate follows the time that has passed. On a CPU: `--steps 2500 --batch 16 --episodes 2048`.
+On one GPU, as the weights in this project: `python -m nadoo_video.train --compiled --minutes 15.5 --episodes 32768
+--out weights`; how many steps fit into the minutes depends on the machine, and the learning rate follows the time that
+has passed. On a CPU: `--steps 2500 --batch 16 --episodes 2048`.
 The seeds are fixed. What is interrupted goes on from its last save when the same command is given again.
 """
 
