@@ -272,6 +272,8 @@ def test_budgets_change(tmp_path: Path, device: cuda.Device) -> None:
         for memory in ("7.5MiB", "2.2MiB", "16MiB"):
             ws.resize(model, memory)
             assert torch.equal(model(IDS), net(IDS))
+    ws.resize(model, {device: "8MiB"})
+    assert ws.stats(model).budget == 8 * MIB
     with pytest.raises(ws.BudgetError, match="least that works"):
         ws.resize(model, "1MiB")
 

@@ -145,10 +145,16 @@ def resize(model: nn.Module, memory: Memory | Mapping[Any, Memory]) -> None:
     the kind that it was given, ValueError where its memory is a share of a Budget.
     """
     stream = streamed_of(model).stream
-    if isinstance(memory, Mapping) != hasattr(stream, "parts"):
-        wanted = "{'cuda:0': '4GiB', ...}" if hasattr(stream, "parts") else "bytes or a size such as '4GiB'"
+    parts = getattr(stream, "parts", [])  # one for each GPU
+    if not isinstance(memory, Mapping) and len(parts) <= 1:
+        stream.resize(parse_memory(memory))
+    elif isinstance(memory, Mapping) and parts:
+        from weightstream.cuda import resize_parts
+
+        resize_parts(parts, _of_devices(memory))
+    else:
+        wanted = "{'cuda:0': '4GiB', ...}" if parts else "bytes or a size such as '4GiB'"
         raise TypeError(f"memory: expected {wanted}, got {memory!r}")
-    stream.resize(_of_devices(memory) if isinstance(memory, Mapping) else parse_memory(memory))
 
 
 def close(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ pass shows to be used outside of its block is there for good from then on (`watc
 
 from weightstream.cuda.device import Device, simulate
 from weightstream.cuda.place import start
+from weightstream.cuda.split import resize_parts
 from weightstream.cuda.weights import resident
 
-__all__ = ["Device", "resident", "simulate", "start"]
+__all__ = ["Device", "resident", "resize_parts", "simulate", "start"]

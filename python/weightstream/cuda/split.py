@@ -96,18 +96,6 @@ class SplitWeights:
         counted = [part.stats() for part in self.parts]
         return {name: _together(name, [counters[name] for counters in counted]) for name in counted[0]}
 
-    def resize(self, memory: Mapping[Device, int]) -> None:
-        """Change the budgets of some devices.
-
-        Raises BudgetError where one is too small: those before it are changed by then. ValueError for a
-        device that holds no part of the model.
-        """
-        by_device = {part.device: part for part in self.parts}
-        if unknown := [str(device.tensors) for device in memory if device not in by_device]:
-            raise ValueError(f"memory: no part of the model is on {', '.join(unknown)}")
-        for device, nbytes in memory.items():
-            by_device[device].resize(nbytes)
-
     def events(self, record: bool) -> list[tuple[str, int, int, int, int]]:
         """Record from now on or not; takes what there is."""
         return [event for part in self.parts for event in part.events(record)]
@@ -126,6 +114,19 @@ class SplitWeights:
         return self  # a copy of the module shares the streams
 
     __reduce_ex__ = staticmethod(refuse_pickle)
+
+
+def resize_parts(parts: Sequence[DeviceWeights], memory: Mapping[Device, int]) -> None:
+    """Change the budgets of some devices.
+
+    Raises BudgetError where one is too small: those before it are changed by then. ValueError for a device
+    that holds no part of the model.
+    """
+    by_device = {part.device: part for part in parts}
+    if unknown := [str(device.tensors) for device in memory if device not in by_device]:
+        raise ValueError(f"memory: no part of the model is on {', '.join(unknown)}")
+    for device, nbytes in memory.items():
+        by_device[device].resize(nbytes)
 
 
 _LARGEST = ("chunk_bytes", "passes", "stall_ns", "pass_ns", "pass_stall_ns")

@@ -161,6 +161,11 @@ class DeviceWeights:
         """Counters, see `weightstream.Stats`."""
         return self.native.stats()
 
+    @property
+    def parts(self) -> list[DeviceWeights]:
+        """As of a model on several devices: itself."""
+        return [self]
+
     def resize(self, memory: int) -> None:
         """Change the budget of device memory."""
         self.native.resize(memory)
