@@ -104,7 +104,10 @@ class _Guarded(torch.autograd.Function):
         return grad, None
 
 
-@torch.library.custom_op("weightstream::check", mutates_args=())
+# Torch 2.6 can't tell this schema from the annotations.
+@torch.library.custom_op(
+    "weightstream::check", mutates_args=(), schema="(Tensor[] outputs, int number) -> ()"
+)
 def _check(outputs: list[torch.Tensor], number: int) -> None:
     stream = _streams.get(number)
     if stream is not None and not stream.closed:
