@@ -80,6 +80,21 @@ def test_a_model_is_what_transformers_makes_of_it(tmp_path, kind, dtype):
     ws.close(model)
 
 
+def test_the_table_of_names_is_made_once(tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    write_llama(path, "Q8_0")
+    table, made = gguf.get_tensor_name_map, []
+
+    def counted(*args):
+        made.append(args)
+        return table(*args)
+
+    monkeypatch.setattr(gguf, "get_tensor_name_map", counted)
+    ws.close(ws.load(path, memory="32MiB"))
+    assert len(made) == 1
+    assert gguf.get_tensor_name_map is counted
+
+
 def test_a_truncated_file_is_refused(tmp_path):
     path = tmp_path / "model.gguf"
     write_llama(path, "Q8_0")

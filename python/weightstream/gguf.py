@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import threading
@@ -32,7 +33,7 @@ def config_of(path: Path, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """What transformers makes of the file's metadata, and the kwargs that it has no use for."""
     import transformers
 
-    with _quick_reader(path):
+    with _in_gguf(path, GGUFReader=_Reader):
         config, rest = transformers.AutoConfig.from_pretrained(
             path.parent, gguf_file=path.name, return_unused_kwargs=True, **kwargs
         )
@@ -68,7 +69,10 @@ def named(path: Path, index: Index, model_class: type[Any], config: Any) -> dict
         skeleton = model_class(config)
     kind = getattr(tables, "TENSOR_PROCESSORS", {}).get(architecture, tables.TensorProcessor)
     processor = _with_lazy_experts(kind)(config=config.to_dict())
-    names = tables.get_gguf_hf_weights_map(skeleton, processor)
+    # transformers asks for the table once for each module of the model: 20 ms each, for the same table.
+    table = functools.cache(_package(path).get_tensor_name_map)
+    with _in_gguf(path, get_tensor_name_map=table):
+        names = tables.get_gguf_hf_weights_map(skeleton, processor)
     tensors: dict[str, Any] = {}
     parsed = {"tensors": tensors, "config": config.to_dict()}
     for name, stored in index.tensors.items():
@@ -163,32 +167,39 @@ def _with_lazy_experts(kind: type[Any]) -> type[Any]:
     return LazyExperts
 
 
-@contextlib.contextmanager
-def _quick_reader(path: Path) -> Iterator[None]:
-    """Have transformers read the file's metadata through ours: gguf takes half a minute for a vocabulary."""
+def _package(path: Path) -> Any:
     try:
-        gguf: Any = importlib.import_module("gguf")
+        return importlib.import_module("gguf")
     except ImportError as error:
         raise CheckpointError(
             f"{path}: transformers needs the package gguf to read GGUF files: pip install gguf"
         ) from error
 
+
+@contextlib.contextmanager
+def _in_gguf(path: Path, **ours: Any) -> Iterator[None]:
+    """Have transformers find `ours` in the package gguf in place of what does the same slowly."""
+    package = _package(path)
     with _lock:
-        theirs = gguf.GGUFReader
-        gguf.GGUFReader = _Reader
+        theirs = {name: getattr(package, name) for name in ours}
+        package.__dict__.update(ours)
         try:
             yield
         finally:
-            gguf.GGUFReader = theirs
+            package.__dict__.update(theirs)
 
 
 class _Reader:
-    """What transformers asks of gguf.GGUFReader where it makes a config."""
+    """What transformers asks of gguf.GGUFReader for a config; gguf's takes half a minute for a vocabulary."""
 
     def __init__(self, path: Any, mode: str = "r") -> None:
         checkpoint = _native.Checkpoint.open(str(path))
         self.fields = {key: _Field(json.loads(value)) for key, value in checkpoint.metadata.items()}
         self.tensors = [_Named(tensor.name) for tensor in checkpoint.tensors()]
+
+
+# No type of the format: transformers takes such values as they come, which matters for 100000 of them.
+_AS_IT_IS = -1
 
 
 class _Named:
@@ -205,7 +216,7 @@ class _Field:
 
     def __init__(self, value: Any) -> None:
         if isinstance(value, dict):  # a vocabulary, of which only the length matters
-            self.types, self.data, self.parts = [9, 8], range(value["length"]), _Blank()
+            self.types, self.data, self.parts = [_AS_IT_IS], range(value["length"]), _Blank()
             return
         values = value if isinstance(value, list) else [value]
         kind, parts = _numbered(values)
