@@ -102,9 +102,10 @@ fn nothing_is_left_behind() {
     println!("{before:?}\n{after:?}");
     // Less than a byte a stream: some of what is not a stream's comes and goes.
     assert!(after.allocated < before.allocated + CYCLES);
-    // A quarter of a page a stream, for what is not allocated by Rust: the C library keeps stacks of ended threads.
+    // A quarter of a page and a tenth of a mapping a stream, for what is not allocated by Rust: the C library keeps
+    // stacks of ended threads, two mappings each, as many as it happened to need at once.
     assert!(after.resident < before.resident + 1024 * CYCLES);
-    assert!(after.mappings <= before.mappings);
+    assert!(after.mappings < before.mappings + CYCLES / 10);
     assert!(after.threads <= before.threads);
     assert_eq!(after.descriptors, before.descriptors);
 }
