@@ -115,6 +115,8 @@ pub struct Engine {
     /// Chunks that were needed again after they had left, in the same traversal: they are used twice a pass.
     pub(crate) returning: ChunkSet,
     pub(crate) returning_count: usize,
+    /// Returns in this pass from further away than the guard usually reaches.
+    pub(crate) far_returns: usize,
     /// Passes since a chunk last left too early.
     pub(crate) calm_passes: u32,
     /// Touched chunks passed over in the queue of `pool.recent` because the plan keeps them, or they are sparse.
@@ -163,6 +165,7 @@ impl Engine {
             stale_slots: Vec::new(),
             visible_until: vec![0; count],
             guard: 0,
+            far_returns: 0,
             returning: ChunkSet::new(count),
             returning_count: 0,
             calm_passes: 0,
@@ -251,6 +254,7 @@ impl Engine {
                 self.counters.passes += 1;
                 self.failing.clear();
                 self.calm_passes += 1;
+                self.far_returns = 0;
                 if self.calm_passes > CALM {
                     self.guard = self.guard.saturating_sub(1);
                 }
@@ -379,10 +383,15 @@ impl Engine {
             return;
         }
         // There are too many to keep them all. Had that many more of the latest touches stayed, it would still be
-        // here; each of them costs one read per pass, so only if the way back is short.
+        // here; each of them costs one read per pass, so only if the way back is short, or is gone more often in a
+        // pass than it is long (an operator that sweeps a large weight again and again).
         let distance = self.pool.touches_since(chunk);
-        if distance < self.limit / 4 {
+        if distance >= self.limit / 4 {
+            self.far_returns += 1;
+        }
+        if distance < self.limit / 4 || (distance < self.reach() && self.far_returns > distance) {
             self.guard = self.guard.max(distance + 1);
+            self.far_returns = 0;
             self.calm_passes = 0;
         }
     }
@@ -445,7 +454,7 @@ impl Engine {
             self.stale_slots = self.pool.vacated();
         }
         self.limit = slots.max(1);
-        self.guard = self.guard.min(self.limit / 2);
+        self.guard = self.guard.min(self.reach());
         self.replan();
     }
 
@@ -490,7 +499,13 @@ impl Engine {
     }
 
     pub(crate) fn guard(&self) -> usize {
-        self.guard.max(self.threads + 2).min(self.limit / 2)
+        let least = (self.threads + 2).min(self.limit / 2);
+        self.guard.clamp(least, self.reach().max(least))
+    }
+
+    /// The most touches that the guard may keep: the rest is for what is read ahead.
+    fn reach(&self) -> usize {
+        self.limit * 3 / 4
     }
 
     /// Slots that the plan leaves to streaming.

@@ -228,6 +228,32 @@ fn warm_passes_read_model_minus_budget_and_keep_the_disk_busy() {
 }
 
 #[test]
+fn a_weight_that_is_swept_again_and_again_is_read_once_a_pass() {
+    // Matrix products of long inputs walk over their whole weight many times; here it is a third of the pool.
+    let (blocks, size, slots) = (10, 33, 96);
+    let mut program = vec![Step::Enter(1000)];
+    for block in 0..blocks {
+        program.push(Step::Enter(block));
+        for _ in 0..20 {
+            program.extend((0..size).map(|index| Step::Touch(block * size + index)));
+        }
+        program.push(Step::Leave(block));
+    }
+    program.push(Step::Leave(1000));
+    let total = u64::from(blocks * size);
+    let mut machine = Machine::new(blocks * size, slots, vec![]);
+    for _ in 0..2 {
+        machine.run(&[&program], 1);
+    }
+    for _ in 0..20 {
+        let before = machine.reads;
+        machine.run(&[&program], 1);
+        let reads = machine.reads - before;
+        assert!(reads <= total * 5 / 4, "{reads} reads of {total} chunks");
+    }
+}
+
+#[test]
 fn where_computing_is_the_limit_reading_hides() {
     let program = pass(28, 29);
     let mut machine = Machine::new(28 * 29, 238, vec![]);

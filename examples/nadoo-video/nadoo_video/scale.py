@@ -89,8 +89,9 @@ def in_own_process(folder: Path, oversize: float, variants: int, passes: int) ->
     return dict(json.loads(process.stdout.splitlines()[-1]))
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def scale(
+    context: typer.Context,
     gigabytes: Annotated[float, typer.Option(help="of weights")] = 4.0,
     oversize: Annotated[list[float], typer.Option(help="weights / memory; 0 is loaded whole")] = [0, 2, 4, 10],  # noqa: B006
     variants: Annotated[list[int], typer.Option(help="simulations at once")] = [1],  # noqa: B006
@@ -101,6 +102,8 @@ def scale(
     out: Annotated[Path | None, typer.Option(help="write the measurements as JSON here")] = None,
 ) -> None:
     """Measure simulation steps a second, and the bytes that a pass reads."""
+    if context.invoked_subcommand:
+        return
     if dtype not in DTYPES:
         raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}, came {dtype}")
     folder = folder_of(gigabytes, dtype, cache)

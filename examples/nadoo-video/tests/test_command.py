@@ -5,6 +5,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nadoo_video.command import app
+from nadoo_video.scale import app as scale
 
 run = CliRunner().invoke
 
@@ -43,3 +44,9 @@ def test_what_can_not_be_done_is_said_in_a_line(arguments, words, plan, generate
     names = {"plan": plan, "model": generated, "empty": empty, "broken": broken}
     result = run(app, ["simulate", *(argument.format(**names) for argument in arguments)])
     assert result.exit_code == 1 and result.stderr.startswith("nadoo-video: ") and words in result.stderr
+
+
+def test_what_size_costs_takes_its_options_without_a_subcommand():
+    result = run(scale, ["--gigabytes", "4", "--dtype", "float8"])
+    assert result.exit_code == 2
+    assert "expected one of float32, bfloat16" in result.output
