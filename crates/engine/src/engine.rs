@@ -115,7 +115,7 @@ pub struct Engine {
     /// Chunks that were needed again after they had left, in the same traversal: they are used twice a pass.
     pub(crate) returning: ChunkSet,
     pub(crate) returning_count: usize,
-    /// Returns in this pass from further away than the guard usually reaches.
+    /// Returns in this pass over a longer way than a guard is worth for one of them.
     pub(crate) far_returns: usize,
     /// Passes since a chunk last left too early.
     pub(crate) calm_passes: u32,
@@ -386,14 +386,18 @@ impl Engine {
         // here; each of them costs one read per pass, so only if the way back is short, or is gone more often in a
         // pass than it is long (an operator that sweeps a large weight again and again).
         let distance = self.pool.touches_since(chunk);
+        if distance >= self.reach() {
+            return;
+        }
         if distance >= self.limit / 4 {
             self.far_returns += 1;
+            if self.far_returns <= distance {
+                return;
+            }
         }
-        if distance < self.limit / 4 || (distance < self.reach() && self.far_returns > distance) {
-            self.guard = self.guard.max(distance + 1);
-            self.far_returns = 0;
-            self.calm_passes = 0;
-        }
+        self.guard = self.guard.max(distance + 1);
+        self.far_returns = 0;
+        self.calm_passes = 0;
     }
 
     /// These chunks will be used soon.
