@@ -3,7 +3,8 @@ import torch
 import weightstream as ws
 from safetensors.torch import save_file
 from torch import nn
-from weightstream.blocks import find_blocks, row_ranges
+from weightstream.blocks import find_blocks
+from weightstream.slices import slice_ranges
 
 
 class Layer(nn.Module):
@@ -39,7 +40,7 @@ class Recorder:
 
     def __getattr__(self, name):
         value = getattr(self.stream, name)
-        if name not in ("enter", "leave", "fetch"):
+        if name not in ("enter", "leave", "fetch", "announce"):
             return value
 
         def call(argument):
@@ -116,6 +117,36 @@ def test_an_embedding_that_is_not_streamed_fetches_nothing(tmp_path):
     assert [call for call in recorder.calls if call[0] == "fetch"] == []
 
 
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(6, 8, 4))
+        self.down = nn.Parameter(torch.randn(6, 4, 8))
+
+    def forward(self, x, *, chosen):
+        return sum(x @ self.up[expert] @ self.down[expert] for expert in chosen)
+
+
+def test_the_experts_that_a_router_chose_are_announced(tmp_path):
+    model, recorder = streamed(tmp_path, Experts())
+    model(torch.randn(2, 8), chosen=torch.tensor([4, 1, 2]))
+    up, down = model.up.data_ptr(), model.down.data_ptr()
+    size = 8 * 4 * 4
+    announced = [
+        (up + size, 2 * size),
+        (up + 4 * size, size),
+        (down + size, 2 * size),
+        (down + 4 * size, size),
+    ]
+    assert ("announce", announced) in recorder.calls
+
+
+def test_without_numbers_of_experts_nothing_is_announced(tmp_path):
+    model, recorder = streamed(tmp_path, Experts())
+    model(torch.randn(2, 8), chosen=[1, 2])
+    assert [call for call in recorder.calls if call[0] == "announce"] == []
+
+
 @pytest.mark.parametrize(
     "ids",
     [
@@ -126,7 +157,7 @@ def test_an_embedding_that_is_not_streamed_fetches_nothing(tmp_path):
     ],
 )
 def test_ids_that_cannot_be_seen_cheaply_fetch_nothing(ids):
-    assert not row_ranges(torch.zeros(4, 2), ids)
+    assert not slice_ranges(torch.zeros(4, 2), ids)
 
 
 def test_ids_out_of_range_are_left_to_the_embedding(tmp_path):

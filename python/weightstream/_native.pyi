@@ -138,6 +138,8 @@ class Stream:
         """Raise ReadError where a weight was missing since `mark`, or that this thread was not told of."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
+    def announce(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """These (address, length) ranges will be used soon, in this order; returns at once."""
     def resident(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
         """Bytes of each (address, length) range that are in memory at this moment."""
     def resize(self, memory: int) -> None: ...

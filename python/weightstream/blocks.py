@@ -7,7 +7,6 @@ operator behind, which looks for failures; weights that a graph touches arrive b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,15 +15,14 @@ from torch.utils.hooks import RemovableHandle
 
 from weightstream.errors import ClosedError
 from weightstream.guard import guard_backward, guard_graph
-from weightstream.protection import is_streamed, refuse_pickle
+from weightstream.hook import Hook
+from weightstream.slices import install_slices
 
 if TYPE_CHECKING:
     from weightstream.streamed import Streamed
 
 # A module outside all repeated blocks (an embedding, a head) is a block of its own from this size on.
 LARGE = 2**20
-# Rows of an embedding that are worth fetching one by one; beyond this a plain read-ahead does as well.
-MANY_ROWS = 16384
 
 
 def find_blocks(module: nn.Module) -> dict[str, nn.Module]:
@@ -70,24 +68,16 @@ def install_hooks(module: nn.Module, streamed: Streamed) -> list[RemovableHandle
             streamed.stream.expect(number, [indices[address] for address in addresses if address in indices])
         handles.append(block.register_forward_pre_hook(Enter(streamed, number), prepend=True))
         handles.append(block.register_forward_hook(Leave(streamed, number), always_call=True))
-    for child in module.modules():
-        if isinstance(child, nn.Embedding | nn.EmbeddingBag) and is_streamed(child.weight):
-            handles.append(child.register_forward_pre_hook(Rows(streamed)))
-    return handles
+    return handles + install_slices(module, streamed)
 
 
-class _Hook:
-    def __init__(self, streamed: Streamed, block: int = 0) -> None:
-        self.streamed = streamed
+class _AtBlock(Hook):
+    def __init__(self, streamed: Streamed, block: int) -> None:
+        super().__init__(streamed)
         self.block = block
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return self  # a copy of the module shares the stream
 
-    __reduce_ex__ = staticmethod(refuse_pickle)
-
-
-class Enter(_Hook):
+class Enter(_AtBlock):
     """Before a block's forward."""
 
     def __call__(self, module: nn.Module, args: Any) -> None:
@@ -99,7 +89,7 @@ class Enter(_Hook):
             self.streamed.advance()
 
 
-class Leave(_Hook):
+class Leave(_AtBlock):
     """After a block's forward, also one that raised."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -122,42 +112,7 @@ def _is_exporting() -> bool:
     return asks is not None and bool(asks())
 
 
-class Rows(_Hook):
-    """Before an embedding's forward: fetch the rows that it will look up, in few reads."""
-
-    def __call__(self, module: nn.Embedding | nn.EmbeddingBag, args: Any) -> None:
-        """Look at the ids in `args`, where they can be seen."""
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-            return
-        if ranges := row_ranges(module.weight, args[0] if args else None):
-            self.streamed.stream.fetch(ranges)
-
-
-def row_ranges(weight: torch.Tensor, ids: object) -> Sequence[tuple[int, int]]:
-    """(address, length) of the rows `ids` of `weight`, neighbours as one.
-
-    ids: integers of any shape on the CPU; anything else gives no ranges.
-    """
-    # Subclasses (fake, functional tensors) and other devices have no values to look at.
-    if type(ids) is not torch.Tensor or ids.device.type != "cpu" or ids.is_floating_point():
-        return []
-    if not 0 < ids.numel() <= MANY_ROWS or torch._C._functorch.is_functorch_wrapped_tensor(ids):
-        return []
-    rows = sorted(set(ids.reshape(-1).tolist()))
-    length, count = weight.stride(0) * weight.itemsize, weight.shape[0]
-    ranges: list[tuple[int, int]] = []
-    for row in rows:
-        address = weight.data_ptr() + row * length
-        if not 0 <= row < count:
-            continue  # the embedding itself says what is wrong
-        if ranges and sum(ranges[-1]) == address:
-            ranges[-1] = (ranges[-1][0], ranges[-1][1] + length)
-        else:
-            ranges.append((address, length))
-    return ranges
-
-
-class Refuse(_Hook):
+class Refuse(Hook):
     """Before any forward of a module whose stream was closed."""
 
     def __call__(self, module: nn.Module, args: Any) -> None:

@@ -16,13 +16,11 @@ from weightstream.convert import convert
 from weightstream.errors import CheckpointError, WeightstreamError
 from weightstream.lazy import Deferred, Source
 from weightstream.protection import protect_tensor
+from weightstream.slices import is_sliced
 from weightstream.stored import Stored
 
 # Smaller buffers are loaded: modules write to theirs (running statistics), streamed memory is read-only.
 SMALL_BUFFER = 64 * 2**10
-
-_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
-_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 @dataclass
@@ -216,10 +214,9 @@ def _tensor_at(address: int, stored: Stored, stream: _native.Stream) -> torch.Te
 
 def _unit(slot: Slot, stored: Stored) -> int:
     """Bytes used together: a row of an embedding, one of several fused experts, else the whole (0)."""
-    owners = [owner for owner, _ in slot.owners]
-    rows = any(isinstance(owner, _EMBEDDINGS) for owner in owners)
-    experts = len(stored.shape) >= 3 and not any(isinstance(owner, _CONVOLUTIONS) for owner in owners)
-    return stored.nbytes // stored.shape[0] if rows or (experts and slot.is_parameter) else 0
+    dimensions = len(stored.shape) if slot.is_parameter else 0
+    sliced = is_sliced([owner for owner, _ in slot.owners], dimensions)
+    return stored.nbytes // stored.shape[0] if sliced else 0
 
 
 def refuse_meta(module: nn.Module) -> None:

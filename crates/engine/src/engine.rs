@@ -400,8 +400,20 @@ impl Engine {
         self.calm_passes = 0;
     }
 
-    /// These chunks will be used soon.
-    pub fn wish(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
+    /// A pass will use these chunks soon, in about this order.
+    pub fn announce(&mut self, chunks: &[Chunk]) {
+        for &chunk in chunks {
+            // Uses of a visible chunk are not seen: of experts and rows only this tells which were used lately.
+            if self.sparse.contains(chunk)
+                && matches!(self.pool.get(chunk), Residence::Touched { .. })
+            {
+                self.pool.touch(chunk);
+            }
+        }
+        self.wish(chunks.iter().copied());
+    }
+
+    fn wish(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
         for chunk in chunks {
             if self.wishes.len() >= self.limit {
                 break;

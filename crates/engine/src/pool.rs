@@ -144,6 +144,12 @@ impl Pool {
                     at: self.touches,
                 },
             );
+            // Where nothing ever leaves, nobody takes what is stale.
+            if self.recent.len() > 2 * self.chunks.len() {
+                let mut recent = std::mem::take(&mut self.recent);
+                recent.retain(|&entry| self.is_current(entry));
+                self.recent = recent;
+            }
             self.recent.push_back((chunk, self.touches));
         }
     }

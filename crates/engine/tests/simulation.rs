@@ -11,6 +11,8 @@ enum Step {
     Enter(u32),
     Leave(u32),
     Touch(Chunk),
+    /// Of these chunks, so many from here on.
+    Announce(Chunk, u32),
 }
 
 /// A disk that serves one chunk per `READ` ticks, and threads that compute `compute` ticks per chunk.
@@ -104,6 +106,10 @@ impl Machine {
         match step {
             Step::Enter(block) => self.engine.passed(caller, Marker::enter(block)),
             Step::Leave(block) => self.engine.passed(caller, Marker::leave(block)),
+            Step::Announce(first, count) => {
+                self.engine
+                    .announce(&(first..first + count).collect::<Vec<_>>());
+            }
             Step::Touch(chunk) => {
                 if self.visible.contains(&chunk) {
                     *waiting = false;
@@ -367,6 +373,69 @@ fn of_experts_only_the_routed_ones_are_read() {
     assert!(routed_and_absent > 0);
 }
 
+/// Passes of 6 blocks: a dense chunk, then experts of 3 chunks each, of which every other pass takes number 0 (if
+/// there is a `favourite`), and each another one than the pass before did.
+fn mixture(round: u32, announced: bool, favourite: bool) -> Vec<Step> {
+    let (experts, size) = (12, 1 + 12 * 3);
+    let mut program = vec![Step::Enter(1000)];
+    for block in 0..6 {
+        let other = 1 + (round * 5 + block) % (experts - 1);
+        program.extend([Step::Enter(block), Step::Touch(block * size)]);
+        let routed = [
+            (favourite && round.is_multiple_of(2)).then_some(0),
+            Some(other),
+        ]
+        .into_iter()
+        .flatten();
+        let first = |expert| block * size + 1 + expert * 3;
+        if announced {
+            program.extend(
+                routed
+                    .clone()
+                    .map(|expert| Step::Announce(first(expert), 3)),
+            );
+        }
+        program
+            .extend(routed.flat_map(|expert| (first(expert)..first(expert) + 3).map(Step::Touch)));
+        program.push(Step::Leave(block));
+    }
+    program.push(Step::Leave(1000));
+    program
+}
+
+fn mixture_machine(slots: usize) -> Machine {
+    let sparse = (0..6 * 37).filter(|chunk| chunk % 37 > 0).collect();
+    Machine::new(6 * 37, slots, sparse)
+}
+
+#[test]
+fn announced_experts_come_while_the_first_one_computes() {
+    let time = |announced| {
+        let mut machine = mixture_machine(40);
+        (0..20)
+            .map(|round| machine.run(&[&mixture(round, announced, false)], READ))
+            .sum::<u64>()
+    };
+    let (alone, announced) = (time(false), time(true));
+    assert!(
+        announced * 4 < alone * 3,
+        "{announced} ticks, {alone} without"
+    );
+}
+
+#[test]
+fn an_expert_that_is_announced_often_stays() {
+    let mut machine = mixture_machine(80);
+    let mut reads = |rounds: std::ops::Range<u32>| {
+        for round in rounds {
+            machine.run(&[&mixture(round, true, true)], 1);
+        }
+        machine.reads
+    };
+    let before = reads(0..10);
+    assert_eq!(reads(10..20) - before, 10 * 6 * 3, "only the other experts");
+}
+
 #[test]
 fn threads_in_step_share_their_reads() {
     let program = pass(20, 20);
@@ -473,6 +542,9 @@ fn any_program(chunks: u32) -> impl Strategy<Value = Vec<Step>> {
         1 => (0u32..6).prop_map(Step::Enter),
         1 => (0u32..6).prop_map(Step::Leave),
         8 => (0..chunks).prop_map(Step::Touch),
+        1 => (0..chunks, 1..chunks).prop_map(move |(first, count)| {
+            Step::Announce(first, count.min(chunks - first))
+        }),
     ];
     prop::collection::vec(step, 1..300)
 }

@@ -142,6 +142,12 @@ impl Stream {
             .map_err(from_stream)
     }
 
+    fn announce(&self, python: Python<'_>, ranges: Vec<(usize, usize)>) -> PyResult<()> {
+        python
+            .detach(|| self.stream.announce(ranges))
+            .map_err(from_stream)
+    }
+
     fn resident(&self, ranges: Vec<(usize, usize)>) -> Vec<u64> {
         self.stream.resident(ranges)
     }

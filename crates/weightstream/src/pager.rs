@@ -26,8 +26,8 @@ const SUBSTITUTE: u8 = 0xFF;
 
 /// What the API asks of the pager.
 pub enum Command {
-    /// Read these chunks soon.
-    Wish(Vec<u32>),
+    /// These chunks will be used soon.
+    Announce(Vec<u32>),
     /// A guess of what a block will use, in order.
     Expect(u32, Vec<u32>),
     /// A new budget, in slots and in bytes as it was given; answered when it holds.
@@ -413,7 +413,7 @@ impl Pager {
 
     fn obey(&mut self, command: Command, actions: &mut Vec<Action>) -> Result<(), MemoryError> {
         match command {
-            Command::Wish(chunks) => self.engine.wish(chunks),
+            Command::Announce(chunks) => self.engine.announce(&chunks),
             Command::Expect(block, chunks) => self.engine.expect(block, chunks),
             Command::Resize {
                 slots,

@@ -276,8 +276,21 @@ impl Stream {
         }
     }
 
-    /// Brings the given (address, length in bytes) ranges in now, with many reads at once, and returns when they can
-    /// be touched without waiting. Never needed for correctness.
+    /// The given (address, length in bytes) ranges will be used soon, in this order: what is absent is read, with many
+    /// reads at once, and what is there stays. Never needed for correctness.
+    ///
+    /// # Errors
+    /// The stream is closed.
+    pub fn announce(
+        &self,
+        ranges: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Result<(), StreamError> {
+        self.usable()?;
+        self.announce_chunks(self.chunks_of(ranges));
+        Ok(())
+    }
+
+    /// [`announce`](Self::announce), and returns when the ranges can be touched without waiting.
     ///
     /// # Errors
     /// The stream is closed.
@@ -286,6 +299,18 @@ impl Stream {
         ranges: impl IntoIterator<Item = (usize, usize)>,
     ) -> Result<(), StreamError> {
         self.usable()?;
+        let chunks = self.chunks_of(ranges);
+        self.announce_chunks(chunks.clone());
+        let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
+        for chunk in chunks {
+            // SAFETY: inside the reserved addresses; a touch of an absent chunk waits for it.
+            unsafe { ((base + chunk as usize * chunk_bytes) as *const u8).read_volatile() };
+        }
+        Ok(())
+    }
+
+    /// The chunks in which the ranges lie, in their order, neighbouring ranges' common chunk once.
+    fn chunks_of(&self, ranges: impl IntoIterator<Item = (usize, usize)>) -> Vec<u32> {
         let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
         let mut chunks: Vec<u32> = ranges
             .into_iter()
@@ -299,19 +324,14 @@ impl Stream {
                 let last = (address - base + length - 1) / chunk_bytes;
                 first as u32..last as u32 + 1
             })
-            .filter(|&chunk| !self.shared.space.is_published(chunk))
             .collect();
-        chunks.sort_unstable();
         chunks.dedup();
-        if chunks.len() > 1 {
-            self.shared.commands.push(Command::Wish(chunks.clone()));
-            self.shared.space.ring();
-        }
-        for chunk in chunks {
-            // SAFETY: inside the reserved addresses; a touch of an absent chunk waits for it.
-            unsafe { ((base + chunk as usize * chunk_bytes) as *const u8).read_volatile() };
-        }
-        Ok(())
+        chunks
+    }
+
+    fn announce_chunks(&self, chunks: Vec<u32>) {
+        self.shared.commands.push(Command::Announce(chunks));
+        self.shared.space.ring();
     }
 
     /// Changes the budget to `memory` bytes while passes run; returns when it holds.
