@@ -36,7 +36,8 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     if "times_floor_of_bus" in (host := results.get("host", {})):
         yield (
             f"host: {host['times_floor_of_bus']:.3f} x the floor of the bus, "
-            f"{host['share_of_bus']:.1%} of the bus, first pass {host['first_pass']:.1f} s"
+            f"{host['share_of_bus']:.1%} of the bus, idle for {host['bus_idle']:.2%} of a pass, "
+            f"first pass {host['first_pass']:.1f} s"
         )
     if "times_floor_of_disk" in (limited := results.get("limited", {})):
         yield f"limited: {limited['times_floor_of_disk']:.3f} x the floor of the disk"

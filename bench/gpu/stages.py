@@ -112,6 +112,18 @@ def _counters(model: Any) -> dict[str, Any]:
     return dict(model._weightstream.stream.stats())
 
 
+def _idle_share(spans: list[tuple[int, int]]) -> float:
+    """The share of the time from the first span's begin to the last one's end that none of them covers."""
+    if not spans:
+        return 0.0
+    spans = sorted(spans)
+    reached, idle = spans[0][0], 0
+    for start, end in spans:
+        idle += max(0, start - reached)
+        reached = max(reached, end)
+    return idle / max(1, reached - spans[0][0])
+
+
 def _against_floor(run: Run, model: Any, found: dict[str, Any]) -> dict[str, Any]:
     """How near the one-token pass came to what bus and disk allow, with ceilings measured here and now."""
     bus = ceilings.bus(run.place)
@@ -120,6 +132,11 @@ def _against_floor(run: Run, model: Any, found: dict[str, Any]) -> dict[str, Any
     before = _counters(model)
     seconds = run.place.seconds(call, 0, run.times)["median"]
     after = _counters(model)
+    stream = model._weightstream.stream
+    stream.events(True)
+    call()
+    run.place.synchronize()
+    events = stream.events(False)
     copied = (after["copied_bytes"] - before["copied_bytes"]) / run.times
     read = (after["bytes_read"] - before["bytes_read"]) / run.times
     floor = (after["model_bytes"] - after["resident_bytes"]) / bus
@@ -130,6 +147,7 @@ def _against_floor(run: Run, model: Any, found: dict[str, Any]) -> dict[str, Any
         "floor_of_bus": floor,
         "times_floor_of_bus": seconds / floor if floor else None,
         "share_of_bus": copied / seconds / bus,
+        "bus_idle": _idle_share([(start, end) for kind, start, end, *_ in events if kind == "copy"]),
         "counters": after,
     }
 
