@@ -169,3 +169,27 @@ impl Pool {
         matches!(self.get(entry.0), Residence::Touched { at, .. } if at == entry.1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touches_of_what_never_leaves_are_forgotten() {
+        let mut pool = Pool::new(3);
+        for chunk in 0..3 {
+            let slot = pool.seat(chunk).unwrap_or_default();
+            let awaited = false;
+            pool.set(chunk, Residence::Ready { slot, awaited });
+        }
+        for number in 0..1000 {
+            pool.touch(number % 3);
+        }
+        assert!(pool.recent.len() <= 2 * 3 + 1);
+        let current: Vec<Chunk> = (pool.recent.iter())
+            .filter(|&&entry| pool.is_current(entry))
+            .map(|entry| entry.0)
+            .collect();
+        assert_eq!(current, [1, 2, 0]);
+    }
+}
