@@ -54,6 +54,9 @@ impl Engine {
         for entry in skipped.into_iter().rev() {
             self.pool.recent.push_front(entry);
         }
+        for passed_over in [&mut self.kept, &mut self.doubtful] {
+            self.pool.forget_stale(passed_over);
+        }
         found
     }
 
@@ -163,6 +166,47 @@ impl Engine {
             if self.pool.is_free(slot) {
                 actions.push(Action::Release { slot });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Action, Chunks, Engine, Marker, Residence};
+
+    #[test]
+    fn what_is_announced_in_every_pass_is_remembered_once() {
+        let count = 60;
+        let chunks = Chunks {
+            count,
+            used: (0..count).collect(),
+            sparse: (0..4).collect(),
+            rows: vec![],
+        };
+        let mut engine = Engine::new(chunks, 30, 2);
+        for _ in 0..200 {
+            engine.passed(1, Marker::enter(0));
+            engine.announce(&[0, 1, 2, 3]);
+            for chunk in 0..count {
+                if engine.residence(chunk) == Residence::Absent {
+                    engine.missing(1, chunk, chunk..chunk + 1);
+                }
+                let mut actions = Vec::new();
+                engine.pump(&mut actions);
+                for action in actions {
+                    if let Action::Read { chunk, .. } = action {
+                        engine.loaded(chunk);
+                    }
+                }
+                if matches!(engine.residence(chunk), Residence::Ready { .. }) {
+                    engine.touched(1, chunk);
+                }
+            }
+            engine.passed(1, Marker::leave(0));
+        }
+        let most = 2 * count as usize + 1;
+        for queue in [&engine.kept, &engine.doubtful, &engine.pool.recent] {
+            assert!(queue.len() <= most, "{} of {count} chunks", queue.len());
         }
     }
 }

@@ -144,13 +144,17 @@ impl Pool {
                     at: self.touches,
                 },
             );
-            // Where nothing ever leaves, nobody takes what is stale.
-            if self.recent.len() > 2 * self.chunks.len() {
-                let mut recent = std::mem::take(&mut self.recent);
-                recent.retain(|&entry| self.is_current(entry));
-                self.recent = recent;
-            }
-            self.recent.push_back((chunk, self.touches));
+            let mut recent = std::mem::take(&mut self.recent);
+            self.forget_stale(&mut recent);
+            recent.push_back((chunk, self.touches));
+            self.recent = recent;
+        }
+    }
+
+    /// Drops the stale among `touches` once they are the most: where nothing leaves, nobody else takes them.
+    pub fn forget_stale(&self, touches: &mut VecDeque<(Chunk, u64)>) {
+        if touches.len() > 2 * self.chunks.len() {
+            touches.retain(|&entry| self.is_current(entry));
         }
     }
 
