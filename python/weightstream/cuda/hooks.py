@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from weightstream.cuda.split import SplitWeights
 from weightstream.cuda.watch import Watch
 from weightstream.cuda.weights import DeviceWeights
-from weightstream.protection import refuse_pickle
+from weightstream.hook import Hook
 from weightstream.streamed import Streamed
 
 
@@ -67,7 +67,7 @@ class _FirstPass:
             self._over = True
 
 
-class _Hook:
+class _AtBlock(Hook):
     def __init__(
         self,
         weights: DeviceWeights | SplitWeights,
@@ -75,18 +75,13 @@ class _Hook:
         block: int,
         first: _FirstPass | None,
     ) -> None:
+        super().__init__(streamed)
         self.weights = weights
-        self.streamed = streamed
         self.block = block
         self.first = first
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return self  # a copy of the module shares the stream
 
-    __reduce_ex__ = staticmethod(refuse_pickle)
-
-
-class Enter(_Hook):
+class Enter(_AtBlock):
     """Before a block's forward."""
 
     @_uncompiled
@@ -99,7 +94,7 @@ class Enter(_Hook):
             self.streamed.advance()
 
 
-class Leave(_Hook):
+class Leave(_AtBlock):
     """After a block's forward, also one that raised."""
 
     @_uncompiled
