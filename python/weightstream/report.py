@@ -19,6 +19,7 @@ class Stats:
     model_bytes: int = 0
     chunk_bytes: int = 0
     resident_bytes: int = 0  # of the model, kept in memory from pass to pass
+    coded_bytes: int = 0  # memory in which some of that stays as it is stored, coded or quantised
     passes: int = 0  # begun
     bytes_read: int = 0
     reads: int = 0
@@ -68,11 +69,19 @@ class Stats:
         limit = "what this disk allows" if self.read_floor >= self.compute else "the speed of computation"
         return f"{share:.0%} of {limit}".replace("%", " %")
 
+    def _resident(self) -> list[tuple[str, str]]:
+        if not self.coded_bytes:
+            return []
+        resident = min(self.resident_bytes, self.model_bytes)
+        stays = f"{format_bytes(resident)} stay in memory, as stored in {format_bytes(self.coded_bytes)}"
+        return [("resident", stays)]
+
     def __str__(self) -> str:
         """A report of some lines for people."""
         rows = [
             ("memory", f"{format_bytes(self.used)} in use of {format_bytes(self.budget)}"),
             ("model", f"{format_bytes(self.model_bytes)}, {self.oversize:.1f} times its memory"),
+            *self._resident(),
             (
                 "read",
                 f"{format_bytes(self.bytes_read)} in {self.reads} reads and {self.passes} passes"

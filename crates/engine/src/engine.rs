@@ -43,9 +43,9 @@ pub struct Counters {
 
 /// Requests in flight. Four chunks of 2 MiB keep a disk at full speed; each one more is a slot that keeps nothing, so
 /// that a pool of few slots has fewer.
-const DEPTH: usize = 6;
+pub(crate) const DEPTH: usize = 6;
 /// Chunks ready before they are needed, beyond those in flight.
-const AHEAD: usize = 3;
+pub(crate) const AHEAD: usize = 3;
 /// Chunks read ahead in a sweep over a weight that is otherwise used by rows.
 const SWEEP: Chunk = 8;
 /// Passes without a chunk that left too early before fewer of the latest touches are protected.
@@ -69,6 +69,10 @@ fn was_visible(pool: &Pool, visible_until: &[u64], since: u64, chunk: Chunk) -> 
             .is_some_and(|&until| until >= since)
 }
 
+/// What a plan was made of: the trace's version, slots, whether a pass is known, chunks that return, whether there are
+/// several callers, room on the shelf.
+pub(crate) type Planned = (u64, usize, bool, usize, bool, u64);
+
 /// The policy for one model.
 #[derive(Debug)]
 pub struct Engine {
@@ -80,13 +84,21 @@ pub struct Engine {
     pub(crate) threads: usize,
     /// Chunks that are being decoded while as many as ever are being read.
     pub(crate) decoders: usize,
+    /// Bytes of each chunk as it is stored.
+    pub(crate) stored: Vec<u32>,
+    /// Room for chunks as they are stored, in bytes, and which ones it is for.
+    pub(crate) shelf_bytes: u64,
+    pub(crate) shelf: Plan,
     pub(crate) pool: Pool,
     pub(crate) trace: Trace,
     pub(crate) plan: Plan,
-    pub(crate) planned: Option<(u64, usize, bool, usize, bool)>,
+    pub(crate) planned: Option<Planned>,
+    /// How often it was planned anew.
+    pub(crate) plans: u64,
     pub(crate) circle: Circle,
-    /// Chunks of one pass.
+    /// Chunks of one pass, and their bytes as they are stored.
     pub(crate) cycle: usize,
+    pub(crate) cycle_bytes: u64,
     pub(crate) convoy: Option<Convoy>,
     /// Up to which pass several callers are reckoned with.
     pub(crate) company_until: u64,
@@ -144,12 +156,17 @@ impl Engine {
             limit: slots.max(1),
             threads: threads.max(1),
             decoders: 0,
+            stored: Vec::new(),
+            shelf_bytes: 0,
+            shelf: Plan::default(),
             pool: Pool::new(count),
             trace: Trace::default(),
             plan: Plan::default(),
             planned: None,
+            plans: 0,
             circle: Circle::default(),
             cycle: 0,
+            cycle_bytes: 0,
             convoy: None,
             company_until: 0,
             held: Vec::new(),
@@ -208,11 +225,6 @@ impl Engine {
     /// Where a chunk is.
     pub fn residence(&self, chunk: Chunk) -> Residence {
         self.pool.get(chunk)
-    }
-
-    /// A guess, until a pass has shown better: the block will use these chunks, in about this order.
-    pub fn expect(&mut self, block: u32, chunks: Vec<Chunk>) {
-        self.guesses.insert(Marker::enter(block), chunks);
     }
 
     /// A caller passed a marker.
@@ -279,20 +291,6 @@ impl Engine {
         self.wished_order.clear();
         self.guess(marker);
         self.replan();
-    }
-
-    /// On the first way through a block: its guess, and that of the next one, so that the disk has no pause between.
-    fn guess(&mut self, marker: Marker) {
-        if self.guesses.is_empty() || self.trace.segment(marker).is_some() {
-            return;
-        }
-        for guessed in [marker, marker.following()] {
-            if self.trace.segment(guessed).is_none()
-                && let Some(chunks) = self.guesses.get(&guessed).cloned()
-            {
-                self.wish(chunks);
-            }
-        }
     }
 
     /// A ready chunk was touched by `caller`, or by a worker thread that never passed a marker.
@@ -400,31 +398,6 @@ impl Engine {
         self.calm_passes = 0;
     }
 
-    /// A pass will use these chunks soon, in about this order.
-    pub fn announce(&mut self, chunks: &[Chunk]) {
-        for &chunk in chunks {
-            // Uses of a visible chunk are not seen: of experts and rows only this tells which were used lately.
-            if self.sparse.contains(chunk)
-                && matches!(self.pool.get(chunk), Residence::Touched { .. })
-            {
-                self.pool.touch(chunk);
-            }
-        }
-        self.wish(chunks.iter().copied());
-    }
-
-    fn wish(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
-        for chunk in chunks {
-            if self.wishes.len() >= self.limit {
-                break;
-            }
-            if self.pool.get(chunk) == Residence::Absent && self.wished.insert(chunk) {
-                self.wishes.push_back(chunk);
-                self.wished_order.push(chunk);
-            }
-        }
-    }
-
     /// A read ended well: the chunk may be shown.
     pub fn loaded(&mut self, chunk: Chunk) {
         self.clock += 1;
@@ -510,8 +483,15 @@ impl Engine {
         self.pool.get(chunk) == Residence::Absent && !self.failing.contains(chunk)
     }
 
-    fn depth(&self) -> usize {
-        (DEPTH + self.decoders).min((self.limit / 8).max(2))
+    /// How many chunks load at once.
+    pub fn depth(&self) -> usize {
+        self.depth_in(self.limit, self.shelf_bytes > 0)
+    }
+
+    /// How many chunks load at once in so many slots. Where chunks stay in slots, each one more is one that doesn't.
+    fn depth_in(&self, slots: usize, shelf: bool) -> usize {
+        let most = slots / if shelf { 3 } else { 8 };
+        (DEPTH + self.decoders).min(most.max(2))
     }
 
     pub(crate) fn guard(&self) -> usize {
@@ -520,14 +500,30 @@ impl Engine {
     }
 
     /// The most touches that the guard may keep: the rest is for what is read ahead.
-    fn reach(&self) -> usize {
+    pub(crate) fn reach(&self) -> usize {
         self.limit * 3 / 4
     }
 
     /// Slots that the plan leaves to streaming.
     pub(crate) fn window(&self) -> usize {
-        let ahead = AHEAD.min((self.limit / 16).max(1));
-        (self.depth() + ahead + self.guard()).min(self.limit)
+        self.window_in(self.limit, self.shelf_bytes > 0)
+    }
+
+    fn window_in(&self, slots: usize, shelf: bool) -> usize {
+        let ahead = AHEAD.min((slots / 16).max(1));
+        (self.depth_in(slots, shelf) + ahead + self.guard()).min(slots)
+    }
+
+    /// How many of `chunks` that a pass uses may stay in so many slots.
+    pub(crate) fn room(&self, chunks: usize, slots: usize, shelf: bool) -> usize {
+        if chunks <= slots {
+            return chunks;
+        }
+        if shelf {
+            // On the shelf each takes less.
+            return 0;
+        }
+        slots.saturating_sub(self.window_in(slots, shelf) + self.spread())
     }
 
     /// The chunks of one pass in order of use, from the lowest numbered on: the same wherever the pass stands.
@@ -578,7 +574,7 @@ impl Engine {
             .map_or(thread, |(&caller, _)| caller)
     }
 
-    fn replan(&mut self) {
+    pub(crate) fn replan(&mut self) {
         // Before a whole pass is known, nearby addresses are nearby in time: any even choice serves.
         let known = self.counters.passes > 1;
         let state = (
@@ -587,6 +583,7 @@ impl Engine {
             known,
             self.returning_count,
             self.in_company(),
+            self.shelf_bytes,
         );
         if self.planned == Some(state) {
             return;
@@ -598,12 +595,10 @@ impl Engine {
             self.used.clone()
         };
         self.cycle = tour.len();
-        let room = if tour.len() <= self.limit {
-            tour.len()
-        } else {
-            self.limit.saturating_sub(self.window() + self.spread())
-        };
+        let room = self.room(tour.len(), self.limit, self.shelf_bytes > 0);
         self.plan = Plan::scatter(&tour, room, self.count, &self.returning);
+        self.plan_shelf(&tour);
+        self.plans += 1;
         self.circle = Circle::new(&tour, &self.plan, self.count);
         // What was passed over under the old plan is judged anew.
         for queue in [&mut self.doubtful, &mut self.kept] {
@@ -613,9 +608,13 @@ impl Engine {
         }
     }
 
-    /// The next chunks in order of use: as many as the window may hold, those that stay not counted.
+    /// The next chunks in order of use: as many as there is room for, those that stay not counted.
     pub(crate) fn ahead(&self) -> Vec<Chunk> {
-        let window = self.window();
+        let window = match self.shelf_bytes {
+            0 => self.window(),
+            // What lies on the shelf comes at once: it would fill every slot, and leave none to a thread that waits.
+            _ => self.window() - self.guard(),
+        };
         let mut ahead = Vec::new();
         let mut seen = ChunkSet::new(self.count);
         for (caller, cursor) in self.active() {

@@ -17,14 +17,17 @@ mod evict;
 mod marker;
 mod plan;
 mod pool;
+mod shelf;
 pub mod tiers;
 mod trace;
+mod wishes;
 
 pub use action::Action;
 pub use engine::{Chunks, Counters, Engine, least_slots};
 pub use marker::Marker;
 pub use plan::Plan;
 pub use pool::Residence;
+pub use shelf::Work;
 
 /// A chunk's number: its address divided by the chunk size.
 pub type Chunk = u32;

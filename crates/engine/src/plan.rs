@@ -21,6 +21,17 @@ impl Plan {
     /// time. As the rank depends on nothing else, a budget or an order that changes a little changes few choices:
     /// each changed choice is a chunk to be read again.
     pub fn scatter(order: &[Chunk], room: usize, chunks: usize, first: &ChunkSet) -> Self {
+        Self::scatter_within(order, room as u64, |_| 1, chunks, first)
+    }
+
+    /// As [`scatter`](Self::scatter), for chunks of which each takes `size(chunk)` of the `room`.
+    pub fn scatter_within(
+        order: &[Chunk],
+        mut room: u64,
+        size: impl Fn(Chunk) -> u64,
+        chunks: usize,
+        first: &ChunkSet,
+    ) -> Self {
         const GOLDEN_RATIO: u32 = 0x9E37_79B9;
         let mut plan = Self {
             kept: ChunkSet::new(chunks),
@@ -35,8 +46,14 @@ impl Plan {
         };
         let mut ranked: Vec<_> = order.iter().map(|&chunk| rank(chunk)).collect();
         ranked.sort_unstable();
-        for (_, _, chunk) in ranked.into_iter().take(room) {
-            plan.count += usize::from(plan.kept.insert(chunk));
+        for (_, _, chunk) in ranked {
+            let Some(left) = room.checked_sub(size(chunk)) else {
+                break;
+            };
+            if plan.kept.insert(chunk) {
+                plan.count += 1;
+                room = left;
+            }
         }
         plan
     }

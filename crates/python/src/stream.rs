@@ -210,6 +210,7 @@ pub fn counters<'py>(
         ("model_bytes", stats.model_bytes),
         ("chunk_bytes", stats.chunk_bytes),
         ("resident_bytes", stats.kept_bytes),
+        ("coded_bytes", stats.coded_bytes),
         ("least", stats.least),
         ("passes", stats.passes),
         ("bytes_read", stats.bytes_read),

@@ -2,7 +2,7 @@
 
 use crate::budget;
 use crate::error::StreamError;
-use crate::loader::Needs;
+use crate::loader::{Needs, stored_bytes};
 use weightstream_checkpoint::{Content, Layout, Parameter};
 use weightstream_engine::{Chunks, Engine};
 
@@ -12,6 +12,8 @@ pub struct Cut {
     pub chunks: Chunks,
     pub needs: Needs,
     pub slots: usize,
+    /// What each chunk takes as it is stored; empty where nothing is decoded.
+    stored: Vec<u32>,
     /// The least budget in bytes for these weights in such chunks.
     pub least: u64,
 }
@@ -33,6 +35,13 @@ impl Cut {
             .collect();
         let needs = Needs::of(contents, used.iter().map(|&chunk| layout.pieces(chunk)));
         let slots = budget::slots(memory, chunk_bytes, needs.memory())?;
+        let stored = match needs.buffers {
+            0 => Vec::new(),
+            _ => stored_bytes(
+                contents,
+                (0..layout.chunks()).map(|chunk| layout.pieces(chunk)),
+            ),
+        };
         let sliced = |most: u64| -> Vec<u32> {
             used.iter()
                 .copied()
@@ -42,6 +51,7 @@ impl Cut {
         let (sparse, rows) = (sliced(u64::MAX), sliced(chunk_bytes));
         Ok(Self {
             slots: slots.min(used.len().max(1)),
+            stored,
             chunks: Chunks {
                 count: layout.chunks(),
                 used,
@@ -58,6 +68,7 @@ impl Cut {
     pub fn engine(&self) -> Engine {
         Engine::new(self.chunks.clone(), self.slots, budget::threads())
             .with_decoders(self.needs.decoders)
+            .with_stored(self.stored.clone())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::cut::Cut;
 use crate::error::StreamError;
-use crate::loader::Contents;
+use crate::loader::{Contents, Shelf};
+use crate::residency::{Division, Residency};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::ops::Range;
@@ -49,6 +50,8 @@ pub struct Forecast {
     pub buffers: u64,
     /// Bytes of weights that stay in memory from pass to pass.
     pub kept_bytes: u64,
+    /// Bytes of the budget in which they stay as they are stored; 0 where they stay decoded.
+    pub coded_bytes: u64,
     /// Bytes read in the first pass.
     pub first_bytes: u64,
     /// Bytes read in each later pass.
@@ -72,6 +75,8 @@ const WAKE: f64 = 60e-6;
 /// Passes until the engine has settled, and passes that are then measured.
 const SETTLE: usize = 4;
 const MEASURED: usize = 4;
+/// Chunks stay coded where passes then take less than this part of the time.
+const NOTICED: f64 = 0.98;
 
 /// What passes over `parameters` of `contents` will do in a budget of `memory` bytes on a machine of this `pace`.
 /// `uses` gives what pass number n does.
@@ -97,48 +102,30 @@ pub fn forecast(
         }
     });
     let costs: Vec<Cost> = costs.collect();
-    let mut machine = Machine {
-        engine: cut.engine(),
-        pace,
-        now: 0.0,
-        disk_free: 0.0,
-        decoders: vec![0.0; cut.needs.decoders.max(1)],
-        arriving: BinaryHeap::new(),
-        visible: vec![false; cut.chunks.count as usize],
-        bytes: 0,
-        costs: &costs,
-        cut: &cut,
+    let mut simulate = |residency| {
+        let mut forecast = Forecast {
+            model_bytes,
+            chunk_bytes,
+            least: cut.least,
+            buffers: cut.needs.memory(),
+            ..Forecast::default()
+        };
+        let mut machine = Machine::new(&cut, &costs, pace, memory, residency);
+        machine.measure(&mut forecast, &mut uses);
+        forecast
     };
-    let mut forecast = Forecast {
-        model_bytes,
-        chunk_bytes,
-        least: cut.least,
-        buffers: cut.needs.memory(),
-        ..Forecast::default()
-    };
-    for pass in 0..SETTLE + MEASURED {
-        let (bytes, begin) = (machine.bytes, machine.now);
-        let program = uses(pass);
-        let touched = machine.run(&program);
-        let stored = |chunk: &u32| costs.get(*chunk as usize).map_or(0, |cost| cost.stored);
-        let (bytes, seconds) = (machine.bytes - bytes, machine.now - begin);
-        if pass == 0 {
-            (forecast.first_bytes, forecast.first_seconds) = (bytes, seconds);
-        }
-        if pass >= SETTLE {
-            forecast.pass_bytes += bytes as f64 / MEASURED as f64;
-            forecast.pass_seconds += seconds / MEASURED as f64;
-            // Every slot holds a chunk that need not be read, wherever it is.
-            let needed: u64 = touched.iter().map(stored).sum();
-            let absent = touched.len().saturating_sub(cut.slots) as f64;
-            let least = needed as f64 * absent / touched.len().max(1) as f64;
-            forecast.least_bytes += least / MEASURED as f64;
-        }
+    let decoded = simulate(Residency::Decoded);
+    if cut.needs.buffers == 0 || decoded.pass_bytes == 0.0 {
+        return Ok(decoded);
     }
-    forecast.kept_bytes = (machine.engine.kept() as u64 * chunk_bytes).min(model_bytes);
-    forecast.least_bytes = forecast.least_bytes.min(forecast.pass_bytes);
-    forecast.floor = pace.compute.max(forecast.least_bytes / pace.read);
-    Ok(forecast)
+    // A stream begins decoded, and changes where it is worth it.
+    let coded = Forecast {
+        first_bytes: decoded.first_bytes,
+        first_seconds: decoded.first_seconds,
+        ..simulate(Residency::Coded)
+    };
+    let gains = coded.pass_seconds < decoded.pass_seconds * NOTICED;
+    Ok(if gains { coded } else { decoded })
 }
 
 /// Moments in order, though they are floating-point numbers.
@@ -181,9 +168,82 @@ struct Machine<'c> {
     bytes: u64,
     costs: &'c [Cost],
     cut: &'c Cut,
+    /// The budget without buffers.
+    memory: u64,
+    residency: Residency,
+    /// Chunks that stay as they are stored.
+    shelf: HashSet<u32>,
 }
 
-impl Machine<'_> {
+impl<'c> Machine<'c> {
+    fn new(cut: &'c Cut, costs: &'c [Cost], pace: Pace, memory: u64, residency: Residency) -> Self {
+        let mut engine = cut.engine();
+        let (buffers, chunk_bytes) = (cut.needs.memory(), cut.layout.chunk_bytes() as u64);
+        Division::new(memory, buffers, chunk_bytes, cut.slots, Some(residency))
+            .apply(&mut engine, &Shelf::default());
+        Self {
+            engine,
+            pace,
+            now: 0.0,
+            disk_free: 0.0,
+            decoders: vec![0.0; cut.needs.decoders.max(1)],
+            arriving: BinaryHeap::new(),
+            visible: vec![false; cut.chunks.count as usize],
+            bytes: 0,
+            costs,
+            cut,
+            memory: memory.saturating_sub(buffers),
+            residency,
+            shelf: HashSet::new(),
+        }
+    }
+
+    /// Some passes to settle, and some that are told of.
+    fn measure(&mut self, forecast: &mut Forecast, uses: &mut impl FnMut(usize) -> Vec<Use>) {
+        for pass in 0..SETTLE + MEASURED {
+            let (bytes, begin) = (self.bytes, self.now);
+            let program = uses(pass);
+            let touched = self.run(&program);
+            let (bytes, seconds) = (self.bytes - bytes, self.now - begin);
+            if pass == 0 {
+                (forecast.first_bytes, forecast.first_seconds) = (bytes, seconds);
+            }
+            if pass >= SETTLE {
+                forecast.pass_bytes += bytes as f64 / MEASURED as f64;
+                forecast.pass_seconds += seconds / MEASURED as f64;
+                forecast.least_bytes += self.least_bytes(&touched) / MEASURED as f64;
+            }
+        }
+        let kept = (self.engine.kept() + self.shelf.len()) as u64;
+        forecast.kept_bytes = (kept * forecast.chunk_bytes).min(forecast.model_bytes);
+        forecast.coded_bytes = self.stored(&self.shelf);
+        forecast.least_bytes = forecast.least_bytes.min(forecast.pass_bytes);
+        forecast.floor = (self.pace.compute).max(forecast.least_bytes / self.pace.read);
+    }
+
+    /// Bytes that a pass which touches these chunks must read, however clever the order.
+    fn least_bytes(&self, touched: &HashSet<u32>) -> f64 {
+        let needed = self.stored(touched);
+        match self.residency {
+            // Every slot holds a chunk that need not be read, wherever it is.
+            Residency::Decoded => {
+                let absent = touched.len().saturating_sub(self.cut.slots) as f64;
+                needed as f64 * absent / touched.len().max(1) as f64
+            }
+            Residency::Coded => needed.saturating_sub(self.memory) as f64,
+        }
+    }
+
+    /// What these chunks are as they are stored, in bytes.
+    fn stored(&self, chunks: &HashSet<u32>) -> u64 {
+        let stored = |chunk: &u32| {
+            self.costs
+                .get(*chunk as usize)
+                .map_or(0, |cost| cost.stored)
+        };
+        chunks.iter().map(stored).sum()
+    }
+
     /// One pass; gives the chunks that it touched.
     fn run(&mut self, program: &[Use]) -> HashSet<u32> {
         let length = |bytes: &Range<u64>| bytes.end - bytes.start;
@@ -268,10 +328,20 @@ impl Machine<'_> {
                     let Some(&Cost { stored, decoded }) = self.costs.get(chunk as usize) else {
                         continue;
                     };
-                    self.bytes += stored;
-                    let begin = self.disk_free.max(self.now);
-                    self.disk_free = begin + stored as f64 / self.pace.read;
-                    let done = self.decode(self.disk_free + LATENCY, decoded);
+                    let shelved = self.engine.is_shelved(chunk);
+                    let done = if shelved && self.shelf.contains(&chunk) {
+                        self.decode(self.now, decoded)
+                    } else {
+                        self.bytes += stored;
+                        let begin = self.disk_free.max(self.now);
+                        self.disk_free = begin + stored as f64 / self.pace.read;
+                        self.decode(self.disk_free + LATENCY, decoded)
+                    };
+                    if shelved {
+                        self.shelf.insert(chunk);
+                    } else {
+                        self.shelf.remove(&chunk);
+                    }
                     self.arriving.push(Reverse((Moment(done), chunk)));
                 }
                 Action::Withdraw { chunk, .. } => {

@@ -8,6 +8,7 @@ use crate::failures::Failures;
 use crate::loader::Loader;
 use crate::patience::Patience;
 use crate::recorder::{Record, RecordKind, Recorder};
+use crate::residency::{Division, Rates, Seen};
 use crate::retry;
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
@@ -23,6 +24,9 @@ use weightstream_source::{Completion, ReadError, raise_urgency};
 
 /// In place of a weight that can't be read: NaN in every floating-point format.
 const SUBSTITUTE: u8 = 0xFF;
+
+/// Nanoseconds of busy reading from which a rate is told.
+const LONG_ENOUGH: u64 = 5_000_000;
 
 /// What the API asks of the pager.
 pub enum Command {
@@ -120,6 +124,7 @@ struct Pass {
     since: u64,
     bytes_before: u64,
     stall_before: u64,
+    reading_before: u64,
     blocks: Vec<(u32, u64)>,
 }
 
@@ -129,6 +134,8 @@ pub struct Pager {
     loader: Loader,
     opened: Instant,
     reading: HashMap<u32, Reading>,
+    /// How many of them come from the source, rather than from the shelf.
+    from_source: usize,
     /// Failed reads that wait for their next attempt: when, which chunk.
     pauses: Vec<(Instant, u32)>,
     /// Chunks whose bytes are a substitute.
@@ -141,8 +148,11 @@ pub struct Pager {
     stalled_since: u64,
     reading_since: u64,
     busy_since: Option<u64>,
+    /// Bytes a second that the source delivered when it was last kept busy; 0 before that is known.
+    read_rate: f64,
     passes: HashMap<u32, Pass>,
     patience: Patience,
+    division: Division,
     resizing: Vec<Sender<()>>,
     settling: Vec<Sender<()>>,
     recorder: Recorder,
@@ -150,7 +160,13 @@ pub struct Pager {
 }
 
 impl Pager {
-    pub fn new(shared: Arc<Shared>, engine: Engine, loader: Loader, opened: Instant) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        engine: Engine,
+        loader: Loader,
+        division: Division,
+        opened: Instant,
+    ) -> Self {
         let stats = shared.stats();
         Self {
             shared,
@@ -158,6 +174,7 @@ impl Pager {
             loader,
             opened,
             reading: HashMap::new(),
+            from_source: 0,
             pauses: Vec::new(),
             substituted: Vec::new(),
             unreadable: HashMap::new(),
@@ -165,8 +182,10 @@ impl Pager {
             stalled_since: 0,
             reading_since: 0,
             busy_since: None,
+            read_rate: 0.0,
             passes: HashMap::new(),
             patience: Patience::default(),
+            division,
             resizing: Vec::new(),
             settling: Vec::new(),
             recorder: Recorder::default(),
@@ -206,6 +225,7 @@ impl Pager {
                 }
             }
             self.resume_paused();
+            self.division.apply(&mut self.engine, self.loader.shelf());
             let patience = self.patience.decide(&mut self.engine, &mut actions, now);
             for action in actions.drain(..) {
                 if let Err(error) = self.act(action, now) {
@@ -213,7 +233,8 @@ impl Pager {
                     return;
                 }
             }
-            if self.reading.len() + 2 >= self.loader.depth() {
+            let depth = self.loader.depth().min(self.engine.depth());
+            if self.from_source + (depth / 3).min(2) >= depth {
                 self.busy_since = Some(now);
             }
             self.publish_stats(now);
@@ -221,7 +242,7 @@ impl Pager {
             for done in self.settling.drain(..) {
                 let _ = done.send(());
             }
-            if self.engine.slots_used() <= self.engine.limit() {
+            if self.division.holds(&self.engine, self.loader.shelf()) {
                 for done in self.resizing.drain(..) {
                     let _ = done.send(());
                 }
@@ -242,12 +263,13 @@ impl Pager {
         let Some(reading) = self.reading.remove(&chunk) else {
             return;
         };
-        if self.reading.is_empty() {
+        self.from_source -= usize::from(reading.bytes > 0);
+        if reading.bytes > 0 && self.from_source == 0 {
             self.stats.reading_ns += now.saturating_sub(self.reading_since);
         }
         match completion.result {
             Ok(()) => {
-                self.stats.reads += 1;
+                self.stats.reads += u64::from(reading.bytes > 0);
                 self.stats.bytes_read += reading.bytes;
                 self.recorder.add(|| Record {
                     kind: RecordKind::Read,
@@ -370,6 +392,7 @@ impl Pager {
 
     fn passed(&mut self, marker: Marker, thread: u32, now: u64) {
         self.engine.passed(thread, marker);
+        let reading_ns = self.reading_ns(now);
         let stats = &self.stats;
         if let Some(block) = marker.entered() {
             let pass = self.passes.entry(thread).or_insert_with(|| Pass {
@@ -377,6 +400,7 @@ impl Pager {
                 since: now,
                 bytes_before: stats.bytes_read,
                 stall_before: stats.stall_ns,
+                reading_before: reading_ns,
                 blocks: Vec::new(),
             });
             pass.depth += 1;
@@ -403,7 +427,9 @@ impl Pager {
                     pass_stall_ns,
                     ..self.stats
                 };
+                let reading_ns = reading_ns - pass.reading_before;
                 self.passes.remove(&thread);
+                self.judge(reading_ns);
                 // The source's rate changes with what else it serves: the past counts less and less.
                 self.stats.busy_bytes /= 2;
                 self.stats.busy_ns /= 2;
@@ -420,7 +446,7 @@ impl Pager {
                 memory,
                 done,
             } => {
-                self.engine.resize(slots);
+                self.division.resize(memory, slots);
                 self.stats.budget = memory;
                 self.resizing.push(done);
             }
@@ -455,9 +481,7 @@ impl Pager {
                     }
                     None => self.submit(chunk, slot),
                 };
-                if self.reading.is_empty() {
-                    self.reading_since = now;
-                }
+                self.reads_from_source(bytes, now);
                 self.reading.insert(
                     chunk,
                     Reading {
@@ -485,16 +509,19 @@ impl Pager {
         Ok(())
     }
 
-    /// Starts to read a chunk; gives the bytes that are read for it.
+    /// Starts to load a chunk; gives the bytes that are read for it.
     fn submit(&self, chunk: u32, slot: u32) -> u64 {
         let Shared { space, layout, .. } = &*self.shared;
+        let keep = self.engine.is_shelved(chunk);
         // SAFETY: the slot is this chunk's, the chunk is absent, and the engine gives the slot to nobody else before
         // the completion.
         unsafe {
             self.loader.load(
+                chunk,
                 layout.pieces(chunk),
                 space.slot(slot),
                 to_token(chunk, slot),
+                keep,
             )
         }
     }
@@ -504,9 +531,63 @@ impl Pager {
         let (due, later) = self.pauses.drain(..).partition(|&(due, _)| due <= now);
         self.pauses = later;
         for (_, chunk) in due {
-            if let Some(reading) = self.reading.get(&chunk) {
-                self.submit(chunk, reading.slot);
+            let Some(slot) = self.reading.get(&chunk).map(|reading| reading.slot) else {
+                continue;
+            };
+            let bytes = self.submit(chunk, slot);
+            self.reads_from_source(bytes, self.now());
+            if let Some(reading) = self.reading.get_mut(&chunk) {
+                reading.bytes = bytes;
             }
+        }
+    }
+
+    /// A read has begun; of no bytes if what is loaded lies on the shelf.
+    fn reads_from_source(&mut self, bytes: u64, now: u64) {
+        if bytes > 0 {
+            if self.from_source == 0 {
+                self.reading_since = now;
+            }
+            self.from_source += 1;
+        }
+    }
+
+    /// Time in which at least one read was under way, until now.
+    fn reading_ns(&self, now: u64) -> u64 {
+        let current = match self.from_source {
+            0 => 0,
+            _ => now.saturating_sub(self.reading_since),
+        };
+        self.stats.reading_ns + current
+    }
+
+    /// The residency is judged by each pass.
+    fn judge(&mut self, reading_ns: u64) {
+        let stats = &self.stats;
+        if stats.busy_ns > LONG_ENOUGH {
+            self.read_rate = stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64;
+        }
+        let Some(decode) = self.loader.decode_rate() else {
+            return;
+        };
+        if self.read_rate == 0.0 {
+            return;
+        }
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let seen = Seen {
+            time: seconds(stats.pass_ns),
+            stalled: seconds(stats.pass_stall_ns),
+            idle: seconds(stats.pass_ns.saturating_sub(reading_ns)),
+            bytes: stats.pass_bytes as f64,
+        };
+        let rates = Rates {
+            read: self.read_rate,
+            decode,
+        };
+        let before = self.division.residency();
+        self.division.passed(&self.engine, seen, rates);
+        if self.division.residency() != before {
+            log::debug!("chunks stay {:?} from now on", self.division.residency());
         }
     }
 
@@ -522,15 +603,15 @@ impl Pager {
     fn publish_stats(&mut self, now: u64) {
         let counters = self.engine.counters();
         let chunk_bytes = self.stats.chunk_bytes;
-        self.stats.used = self.engine.slots_used() as u64 * chunk_bytes + self.stats.buffers;
-        self.stats.kept_bytes = self.engine.kept() as u64 * chunk_bytes;
+        let shelf = self.loader.shelf();
+        self.stats.used = self.division.used(&self.engine, shelf);
+        self.stats.coded_bytes = shelf.used();
+        self.stats.kept_bytes = (self.engine.kept() + shelf.count()) as u64 * chunk_bytes;
         self.stats.passes = counters.passes;
         self.stats.faults = counters.misses;
         self.stats.wasted = counters.wasted;
         let mut visible = self.stats;
-        if !self.reading.is_empty() {
-            visible.reading_ns += now.saturating_sub(self.reading_since);
-        }
+        visible.reading_ns = self.reading_ns(now);
         *self
             .shared
             .stats

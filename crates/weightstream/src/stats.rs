@@ -11,8 +11,10 @@ pub struct Stats {
     pub chunk_bytes: u64,
     /// Buffers for weights that are decoded: part of the budget.
     pub buffers: u64,
-    /// What the plan keeps in memory for good.
+    /// Weights that stay in memory from pass to pass.
     pub kept_bytes: u64,
+    /// Memory in which some of them stay as they are stored, coded or quantised: part of the budget.
+    pub coded_bytes: u64,
     /// The least budget that works for this stream.
     pub least: u64,
     /// Passes begun.

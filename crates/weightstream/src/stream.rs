@@ -7,6 +7,7 @@ use crate::failures::Failures;
 use crate::loader::Loader;
 use crate::pager::{Alarm, Command, Pager, Shared};
 use crate::recorder::Record;
+use crate::residency::{Division, Residency};
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
 use std::path::PathBuf;
@@ -32,6 +33,8 @@ pub struct Options {
     pub chunk_bytes: Option<u64>,
     /// How pages are published; None takes the best that the kernel offers.
     pub backend: Option<Backend>,
+    /// In which form chunks stay in memory; None lets what passes take decide.
+    pub residency: Option<Residency>,
     /// Where bytes come from; None reads the files directly.
     pub source: Option<OpenSource>,
     /// Called where a weight that is used outside of all blocks can't be read, before whoever uses it goes on; see
@@ -46,6 +49,7 @@ impl Options {
             memory,
             chunk_bytes: None,
             backend: None,
+            residency: None,
             source: None,
             alarm: None,
         }
@@ -132,7 +136,14 @@ impl Stream {
             Loader::open(contents, chunk_size, needs, options.source, on_completion)?
         };
         let name = loader.name();
-        let pager = Pager::new(Arc::clone(&shared), engine, loader, opened);
+        let division = Division::new(
+            options.memory,
+            needs.memory(),
+            chunk_size as u64,
+            cut.slots,
+            options.residency,
+        );
+        let pager = Pager::new(Arc::clone(&shared), engine, loader, division, opened);
         let thread = std::thread::Builder::new()
             .name("weightstream".into())
             .spawn(move || pager.run())

@@ -9,11 +9,14 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use tempfile::TempDir;
 use weightstream::source::fault::{Effect, Fault, Faults, Faulty};
+use weightstream::source::throttle::{Speed, Throttle};
 use weightstream::source::{ReadErrorKind, open};
 use weightstream::{
-    Content, Extent, Form, Options, Parameter, Part, StoredFile, Stream, StreamError,
+    Content, Extent, Form, OpenSource, Options, Parameter, Part, Residency, StoredFile, Stream,
+    StreamError,
 };
 use weightstream_codec::{Element, encode};
 use xxhash_rust::xxh3::xxh3_64;
@@ -27,6 +30,8 @@ struct Model {
     files: [PathBuf; 2],
     content: Content,
     weights: Vec<u8>,
+    /// Whether odd tensors are rows in reverse order.
+    gathered: bool,
 }
 
 fn noise(seed: u64, length: u64) -> Vec<u8> {
@@ -41,23 +46,40 @@ fn noise(seed: u64, length: u64) -> Vec<u8> {
 }
 
 impl Model {
+    /// Weights in every form.
     fn new() -> Self {
+        let length = |number| {
+            if number % 7 == 3 {
+                1000
+            } else {
+                200_000 + number * 64
+            }
+        };
+        Self::of(EXTENTS, length, |number| number % 5)
+    }
+
+    /// More weights, all coded and as a packed checkpoint has them: nothing is read for what lies beside it.
+    fn coded() -> Self {
+        Self {
+            gathered: false,
+            ..Self::of(8 * EXTENTS, |_| 64 << 10, |_| 3)
+        }
+    }
+
+    /// Extents of so many bytes, and of the kinds that `kind` gives: 4 plain, 3 coded, others checked.
+    fn of(count: u64, length: impl Fn(u64) -> u64, kind: impl Fn(u64) -> u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let files = [folder.path().join("a"), folder.path().join("b")];
         let mut stored = [vec![1; 4096], vec![2; 100]];
         let (mut extents, mut weights) = (Vec::new(), Vec::new());
-        for number in 0..EXTENTS {
-            let length = if number % 7 == 3 {
-                1000
-            } else {
-                200_000 + number * 64
-            };
+        for number in 0..count {
+            let length = length(number);
             let mut bytes = noise(number + 1, length);
             let mut kept = bytes.clone();
-            let file = usize::from(number >= EXTENTS / 2);
-            let form = if number % 5 == 4 {
+            let file = usize::from(number >= count / 2);
+            let form = if kind(number) == 4 {
                 Form::Plain
-            } else if number % 5 == 3 {
+            } else if kind(number) == 3 {
                 // Exponents of weights, so that it becomes smaller.
                 let narrow =
                     |(at, byte): (usize, &u8)| if at % 2 == 1 { 60 + byte % 3 } else { *byte };
@@ -100,10 +122,11 @@ impl Model {
             files,
             content,
             weights,
+            gathered: true,
         }
     }
 
-    /// Even tensors are a range of the content, odd ones are rows of it in reverse order.
+    /// Tensors are ranges of the content; where it is gathered, odd ones are rows of it in reverse order.
     fn parts(&self, index: u64) -> Vec<Part> {
         let length = self.weights.len() as u64 / TENSORS / 8 * 8;
         let (row, start) = (length / 8, index * length);
@@ -112,7 +135,7 @@ impl Model {
             offset,
             length,
         };
-        if index.is_multiple_of(2) {
+        if !self.gathered || index.is_multiple_of(2) {
             return vec![part(start, length)];
         }
         (0..8)
@@ -123,28 +146,48 @@ impl Model {
 
     /// In little more than the least memory.
     fn stream(&self, faults: &Faults) -> Stream {
-        let Err(StreamError::Budget { least, .. }) = self.try_stream(faults, 0) else {
-            panic!("no memory is too little")
-        };
-        self.try_stream(faults, least + (1 << 20)).unwrap()
+        let decoded = Some(Residency::Decoded);
+        let memory = self.least() + (1 << 20);
+        self.try_stream(faults, memory, decoded).unwrap()
     }
 
-    fn try_stream(&self, faults: &Faults, memory: u64) -> Result<Stream, StreamError> {
+    fn least(&self) -> u64 {
+        match self.try_stream(&Faults::default(), 0, None) {
+            Err(StreamError::Budget { least, .. }) => least,
+            _ => panic!("no memory is too little"),
+        }
+    }
+
+    fn try_stream(
+        &self,
+        faults: &Faults,
+        memory: u64,
+        residency: Option<Residency>,
+    ) -> Result<Stream, StreamError> {
+        let faults = faults.clone();
+        let source: OpenSource = Box::new(move |files, listener| {
+            Faulty::open(files, faults, listener, |listener| open(files, listener))
+        });
+        self.over(source, memory, residency)
+    }
+
+    fn over(
+        &self,
+        source: OpenSource,
+        memory: u64,
+        residency: Option<Residency>,
+    ) -> Result<Stream, StreamError> {
         let parameters = (0..TENSORS).map(|index| Parameter {
             name: format!("tensor.{index}"),
             parts: self.parts(index),
             itemsize: 1,
             unit: 0,
         });
-        let faults = faults.clone();
         let options = Options {
-            memory,
             chunk_bytes: Some(256 << 10),
-            backend: None,
-            source: Some(Box::new(move |files, listener| {
-                Faulty::open(files, faults, listener, |listener| open(files, listener))
-            })),
-            alarm: None,
+            residency,
+            source: Some(source),
+            ..Options::with_memory(memory)
         };
         Stream::over(vec![self.content.clone()], parameters.collect(), options)
     }
@@ -241,4 +284,85 @@ fn damage_on_the_way_is_read_again_and_nobody_notices() {
         model.pass(&stream).unwrap();
     }
     assert!(stream.stats().retries > 0 && stream.stats().errors == 0);
+}
+
+/// More than streaming takes, so that something stays.
+const ROOM: u64 = 8 << 20;
+
+#[test]
+fn what_stays_as_it_is_stored_is_not_read_again() {
+    let model = Model::new();
+    let memory = model.least() + 4 * ROOM;
+    let coded = Some(Residency::Coded);
+    let stream = model.try_stream(&Faults::default(), memory, coded).unwrap();
+    let mut read = Vec::new();
+    for _ in 0..6 {
+        let before = stream.stats().bytes_read;
+        model.pass(&stream).unwrap();
+        let stats = stream.stats();
+        assert!(stats.used <= stats.budget, "{stats:?}");
+        read.push(stats.bytes_read - before);
+    }
+    let stats = stream.stats();
+    assert!(read[0] > 0 && stats.coded_bytes > 0, "{stats:?}");
+    assert_eq!(read[5], 0, "{read:?}");
+}
+
+#[test]
+fn the_shelf_follows_the_budget() {
+    let model = Model::new();
+    let least = model.least();
+    let coded = Some(Residency::Coded);
+    let stream = model
+        .try_stream(&Faults::default(), least + ROOM, coded)
+        .unwrap();
+    for _ in 0..3 {
+        model.pass(&stream).unwrap();
+    }
+    let full = stream.stats().coded_bytes;
+    std::thread::scope(|scope| {
+        let passes = scope.spawn(|| {
+            for _ in 0..30 {
+                model.pass(&stream).unwrap();
+            }
+        });
+        while !passes.is_finished() {
+            for memory in [least, least + ROOM / 2, least + ROOM] {
+                stream.resize(memory).unwrap();
+                let stats = stream.stats();
+                assert!(stats.used <= memory, "{stats:?}");
+            }
+        }
+    });
+    stream.resize(least).unwrap();
+    assert!(stream.stats().coded_bytes < full / 2);
+    stream.resize(least + ROOM).unwrap();
+    for _ in 0..4 {
+        model.pass(&stream).unwrap();
+    }
+    assert!(stream.stats().coded_bytes > full / 2);
+}
+
+#[test]
+fn a_slow_disk_makes_chunks_stay_as_they_are_stored() {
+    let model = Model::coded();
+    let memory = model.least() + 3 * ROOM;
+    let slow = Speed {
+        bytes_per_second: 50e6,
+        latency: Duration::ZERO,
+    };
+    let source: OpenSource = Box::new(move |files, listener| {
+        Throttle::open(slow, listener, |listener| open(files, listener))
+    });
+    let stream = model.over(source, memory, None).unwrap();
+    let becomes_coded = |_| {
+        model.pass(&stream).unwrap();
+        stream.stats().coded_bytes > 1 << 20
+    };
+    assert!((0..60).any(becomes_coded), "{:?}", stream.stats());
+    for _ in 0..4 {
+        model.pass(&stream).unwrap();
+    }
+    let stats = stream.stats();
+    assert!(stats.used <= stats.budget, "{stats:?}");
 }

@@ -111,11 +111,8 @@ impl Model {
 
 fn budget() -> Options {
     Options {
-        memory: Stream::least_memory() + (1 << 20),
         chunk_bytes: Some(256 << 10),
-        backend: None,
-        source: None,
-        alarm: None,
+        ..Options::with_memory(Stream::least_memory() + (1 << 20))
     }
 }
 

@@ -74,7 +74,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     if arguments.json {
         let whole = json!({
             "memory": arguments.memory, "model_bytes": forecast.model_bytes, "chunk_bytes": forecast.chunk_bytes,
-            "kept_bytes": forecast.kept_bytes, "buffers": forecast.buffers, "least_memory": least,
+            "kept_bytes": forecast.kept_bytes, "coded_bytes": forecast.coded_bytes, "buffers": forecast.buffers, "least_memory": least,
             "first_pass_bytes": forecast.first_bytes, "pass_bytes": forecast.pass_bytes,
             "least_pass_bytes": forecast.least_bytes, "first_pass_seconds": forecast.first_seconds,
             "pass_seconds": forecast.pass_seconds, "floor_seconds": forecast.floor,
@@ -109,10 +109,14 @@ fn show(
         0 => String::new(),
         buffers => format!(", {} for decoding", size::format(buffers)),
     };
+    let coded = match forecast.coded_bytes {
+        0 => String::new(),
+        coded => format!(" (as stored, in {})", size::format(coded)),
+    };
     row(
         "resident",
         format!(
-            "{} stay in memory{buffers}; the rest streams in chunks of {}",
+            "{} stay in memory{coded}{buffers}; the rest streams in chunks of {}",
             size::format(forecast.kept_bytes),
             size::format(forecast.chunk_bytes),
         ),

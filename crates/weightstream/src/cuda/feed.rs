@@ -99,7 +99,8 @@ impl Feed {
             }
             // SAFETY: by the contract of this function; the layout keeps pieces inside the chunk.
             Feed::Decoded(loader) => unsafe {
-                loader.load(fill.pieces.iter().copied(), start, token)
+                let pieces = fill.pieces.iter().copied();
+                loader.load(chunk, pieces, start, token, false)
             },
             Feed::Stored(source, chunks) => {
                 let Some(stored) = chunks.get(chunk as usize) else {

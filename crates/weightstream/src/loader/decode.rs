@@ -33,6 +33,26 @@ impl Room {
     }
 }
 
+impl Room {
+    /// `length` bytes from `at` on, where they lie inside.
+    ///
+    /// # Safety
+    /// They were written.
+    pub unsafe fn bytes(&self, at: usize, length: usize) -> Option<&[u8]> {
+        let end = at.checked_add(length)?;
+        // SAFETY: within memory that is ours alone by the contract of `new`, and written by this function's.
+        (end <= self.length)
+            .then(|| unsafe { std::slice::from_raw_parts(self.start.add(at), length) })
+    }
+
+    /// Writes `bytes` from `at` on, where there is room.
+    pub fn write(&mut self, at: usize, bytes: &[u8]) {
+        if let Some(to) = self.part(at, bytes.len()) {
+            copy(bytes, to);
+        }
+    }
+}
+
 /// Carries out `steps`, which are in the order of their stored bytes in `staged`.
 ///
 /// # Errors

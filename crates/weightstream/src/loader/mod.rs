@@ -3,10 +3,12 @@
 //! Where files hold the weights as they are, a chunk is read into its slot and that is all. What is stored in another
 //! form (coded, quantised) is read into a buffer first and decoded into the slot by a thread of its own, before the
 //! chunk counts as loaded. Reads and decoding overlap: a buffer that is being decoded is none that is being read.
+//! Stored bytes may stay on a shelf, and are decoded again instead of read again.
 
 mod decode;
 pub mod plan;
 mod read;
+mod shelf;
 mod workers;
 
 use crate::error::StreamError;
@@ -14,6 +16,7 @@ use crate::stream::OpenSource;
 pub use plan::Contents;
 use plan::Plan;
 pub use read::{Reader, read};
+pub use shelf::Shelf;
 use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream_checkpoint::{Content, Form, Piece as Placed};
@@ -32,6 +35,7 @@ pub struct Loader {
     chunk_bytes: usize,
     source: Arc<dyn Source>,
     workers: Option<Workers>,
+    shelf: Arc<Shelf>,
 }
 
 /// What loading takes, known before anything is opened.
@@ -80,6 +84,19 @@ impl Needs {
     }
 }
 
+/// What each chunk of these pieces takes on the shelf, in bytes.
+pub fn stored_bytes<P: IntoIterator<Item = Placed>>(
+    contents: &[Content],
+    chunks: impl IntoIterator<Item = P>,
+) -> Vec<u32> {
+    let contents = Contents::new(contents.to_vec());
+    let chunks = chunks.into_iter();
+    let stored = chunks.map(|pieces| shelf::footprint(contents.plan(pieces).stored()));
+    stored
+        .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
+        .collect()
+}
+
 impl Loader {
     /// Opens the files. `on_completion` is told when a chunk is in its slot, or why it is not.
     pub fn open(
@@ -94,10 +111,11 @@ impl Loader {
             .flat_map(|content| content.files())
             .map(|file| file.path.clone())
             .collect();
+        let shelf = Arc::new(Shelf::default());
         let mut workers = None;
         let mut on_read = Arc::clone(&on_completion);
         if needs.buffers > 0 {
-            let started = Workers::start(needs, paths.clone(), on_completion)?;
+            let started = Workers::start(needs, paths.clone(), Arc::clone(&shelf), on_completion)?;
             on_read = started.on_read();
             workers = Some(started);
         }
@@ -114,30 +132,40 @@ impl Loader {
             chunk_bytes,
             source,
             workers,
+            shelf,
         })
     }
 
-    /// Starts to load a chunk of these pieces into the memory from `slot` on; gives the bytes that are read for it.
-    /// The completion has `token`.
+    /// Where chunks stay as they are stored.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// Bytes of weights a second that one thread decodes, once it is known.
+    pub fn decode_rate(&self) -> Option<f64> {
+        self.workers.as_ref().and_then(Workers::rate)
+    }
+
+    /// Starts to load `chunk`, which is made of these pieces, into the memory from `slot` on; gives the bytes that are
+    /// read for it. The completion has `token`. Where something of it is decoded, its stored bytes `keep` lying on the
+    /// shelf, if that has room.
     ///
     /// # Safety
     /// Until the completion, the chunk's bytes from `slot` on may be written and nothing else accesses them. The
     /// pieces lie inside the chunk.
     pub unsafe fn load(
         &self,
+        chunk: u32,
         pieces: impl IntoIterator<Item = Placed>,
         slot: *mut u8,
         token: u64,
+        keep: bool,
     ) -> u64 {
         let plan = self.contents.plan(pieces);
         let bytes = plan.bytes();
-        let mut request = Request {
-            token,
-            pieces: Vec::with_capacity(plan.direct.len() + plan.staged.len()),
-        };
         // Only a piece that is alone in its chunk may be rounded up: it has no neighbour to overwrite.
         let alone = plan.direct.len() == 1 && plan.steps.is_empty();
-        request.pieces.extend(plan.direct.iter().map(|read| Piece {
+        let pieces = plan.direct.iter().map(|read| Piece {
             file: read.file,
             offset: read.offset,
             // SAFETY: the layout keeps pieces inside the chunk, which is ours until the completion.
@@ -148,17 +176,43 @@ impl Loader {
             } else {
                 read.length
             },
-        }));
-        let Plan { staged, steps, .. } = plan;
-        match &self.workers {
-            Some(workers) if !steps.is_empty() => {
-                // SAFETY: as above; direct reads and steps fill different bytes.
-                let room = unsafe { decode::Room::new(slot, self.chunk_bytes) };
-                workers.read(request, staged, Decoding { token, steps, room });
+        });
+        let request = Request {
+            token,
+            pieces: pieces.collect(),
+        };
+        let workers = match &self.workers {
+            Some(workers) if !plan.steps.is_empty() => workers,
+            _ => {
+                self.source.submit(request);
+                return bytes;
             }
-            _ => self.source.submit(request),
+        };
+        let Plan {
+            direct,
+            staged,
+            steps,
+        } = plan;
+        let decoding = Decoding {
+            chunk,
+            token,
+            staged,
+            steps,
+            direct,
+            // SAFETY: as above; direct reads and steps fill different bytes.
+            room: unsafe { decode::Room::new(slot, self.chunk_bytes) },
+            keep,
+        };
+        match self.shelf.get(chunk) {
+            Some(kept) => {
+                workers.restore(kept, decoding);
+                0
+            }
+            None => {
+                workers.read(request, decoding);
+                bytes
+            }
         }
-        bytes
     }
 
     /// How many chunks in loading keep the disk busy.

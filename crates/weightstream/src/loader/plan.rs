@@ -76,6 +76,13 @@ impl Plan {
             .sum()
     }
 
+    /// Bytes of what the chunk is made of, as they are read.
+    pub fn stored(&self) -> usize {
+        let direct = self.direct.iter().map(|read| read.length);
+        let staged = self.staged.last().map_or(0, |read| read.at + read.length);
+        staged + direct.sum::<usize>()
+    }
+
     /// Bytes of buffer that it takes.
     pub fn staging(&self) -> usize {
         self.staged.last().map_or(0, |read| {

@@ -2,22 +2,84 @@
 
 use super::Needs;
 use super::decode::{Room, decode};
-use super::plan::{Staged, Step};
+use super::plan::{Direct, Staged, Step};
+use super::shelf::{Kept, Shelf};
 use crate::error::StreamError;
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use weightstream_source::{
     AlignedBuffer, Completion, Destination, OnCompletion, Piece, ReadError, ReadErrorKind, Request,
     Source, raise_urgency,
 };
 
-/// What is to be made of a chunk's staged bytes.
+/// What is to be made of a chunk's stored bytes.
 pub struct Decoding {
+    pub chunk: u32,
     pub token: u64,
+    /// Where the bytes come from that are decoded.
+    pub staged: Vec<Staged>,
     pub steps: Vec<Step>,
+    /// What is not decoded.
+    pub direct: Vec<Direct>,
     pub room: Room,
+    /// Whether the stored bytes are to stay on the shelf.
+    pub keep: bool,
+}
+
+impl Decoding {
+    /// Bytes of the chunk that are decoded.
+    fn decoded(&self) -> u64 {
+        self.steps.iter().map(|step| step.length as u64).sum()
+    }
+
+    /// Where the bytes that are not decoded begin among those that are kept.
+    fn staged_end(&self) -> usize {
+        self.staged.last().map_or(0, |read| read.at + read.length)
+    }
+
+    /// Puts on the shelf what was read.
+    fn keep(&self, staged: &[u8], shelf: &Shelf) {
+        let direct: usize = self.direct.iter().map(|read| read.length).sum();
+        shelf.put(self.chunk, self.staged_end() + direct, |mut to| {
+            for read in &self.staged {
+                let bytes = read.at..read.at + read.length;
+                if let (Some(to), Some(from)) = (to.get_mut(bytes.clone()), staged.get(bytes)) {
+                    to.copy_from_slice(from);
+                }
+            }
+            to = &mut to[self.staged_end()..];
+            for read in &self.direct {
+                let (part, rest) = to.split_at_mut(read.length);
+                // SAFETY: this was read straight into the slot, and the read has ended.
+                if let Some(from) = unsafe { self.room.bytes(read.chunk_offset, read.length) } {
+                    part.copy_from_slice(from);
+                }
+                to = rest;
+            }
+        });
+    }
+
+    /// Makes the chunk of what lies on the shelf.
+    fn restore(&mut self, kept: &[u8]) -> Result<(), (Step, String)> {
+        decode(&self.steps, kept, &mut self.room)?;
+        let mut at = self.staged_end();
+        for read in &self.direct {
+            let bytes = kept.get(at..at + read.length).unwrap_or_default();
+            self.room.write(read.chunk_offset, bytes);
+            at += read.length;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that wait to be decoded.
+enum Stored {
+    Read(AlignedBuffer),
+    Kept(Arc<Kept>),
 }
 
 /// The buffers and the threads. Dropping it ends the threads; the source must not deliver into buffers any more.
@@ -28,6 +90,10 @@ pub struct Workers {
 
 struct Shared {
     paths: Vec<Arc<Path>>,
+    shelf: Arc<Shelf>,
+    /// Bytes that were decoded, and how long that took, in nanoseconds.
+    decoded: AtomicU64,
+    decoded_ns: AtomicU64,
     on_completion: OnCompletion,
     /// Weak: the source's threads hold this.
     source: OnceLock<Weak<dyn Source>>,
@@ -39,11 +105,11 @@ struct Shared {
 struct State {
     free: Vec<AlignedBuffer>,
     /// Waits for a free buffer.
-    waiting: VecDeque<(Request, Vec<Staged>, Decoding)>,
+    waiting: VecDeque<(Request, Decoding)>,
     /// Is being read, by token.
     reading: HashMap<u64, (AlignedBuffer, Decoding)>,
-    /// Was read.
-    read: VecDeque<(AlignedBuffer, Decoding)>,
+    /// Was read, or lies on the shelf.
+    stored: VecDeque<(Stored, Decoding)>,
     closed: bool,
 }
 
@@ -51,6 +117,7 @@ impl Workers {
     pub fn start(
         needs: Needs,
         paths: Vec<PathBuf>,
+        shelf: Arc<Shelf>,
         on_completion: OnCompletion,
     ) -> Result<Self, StreamError> {
         let free = AlignedBuffer::several(needs.buffers, needs.buffer_bytes).ok_or(
@@ -60,6 +127,9 @@ impl Workers {
         )?;
         let shared = Arc::new(Shared {
             paths: paths.into_iter().map(Arc::from).collect(),
+            shelf,
+            decoded: AtomicU64::new(0),
+            decoded_ns: AtomicU64::new(0),
             on_completion,
             source: OnceLock::new(),
             state: Mutex::new(State {
@@ -101,11 +171,25 @@ impl Workers {
         let _ = self.shared.source.set(Arc::downgrade(source));
     }
 
-    /// Reads `staged` together with the pieces of `request`, as soon as a buffer is free, and decodes.
-    pub fn read(&self, request: Request, staged: Vec<Staged>, decoding: Decoding) {
+    /// Reads what is to be decoded together with the pieces of `request`, as soon as a buffer is free, and decodes.
+    pub fn read(&self, request: Request, decoding: Decoding) {
         let mut state = self.shared.lock();
-        state.waiting.push_back((request, staged, decoding));
+        state.waiting.push_back((request, decoding));
         self.shared.read_next(state);
+    }
+
+    /// Decodes what lies on the shelf.
+    pub fn restore(&self, kept: Arc<Kept>, decoding: Decoding) {
+        let mut state = self.shared.lock();
+        state.stored.push_back((Stored::Kept(kept), decoding));
+        self.shared.changed.notify_one();
+    }
+
+    /// Bytes of weights a second that one thread decodes, once it is known.
+    pub fn rate(&self) -> Option<f64> {
+        let bytes = self.shared.decoded.load(Ordering::Relaxed);
+        let time = self.shared.decoded_ns.load(Ordering::Relaxed);
+        (bytes > 0 && time > 0).then(|| bytes as f64 * 1e9 / time as f64)
     }
 }
 
@@ -137,18 +221,20 @@ impl Shared {
         let Some(mut buffer) = state.free.pop() else {
             return;
         };
-        let Some((mut request, staged, decoding)) = state.waiting.pop_front() else {
+        let Some((mut request, decoding)) = state.waiting.pop_front() else {
             state.free.push(buffer);
             return;
         };
-        request.pieces.extend(staged.iter().map(|read| Piece {
-            file: read.file,
-            offset: read.offset,
-            // SAFETY: buffers are as large as the largest plan. This one belongs to the request until its completion.
-            destination: unsafe { Destination::new(buffer.start().add(read.at)) },
-            length: read.length,
-            room: read.length.next_multiple_of(4096),
-        }));
+        request
+            .pieces
+            .extend(decoding.staged.iter().map(|read| Piece {
+                file: read.file,
+                offset: read.offset,
+                // SAFETY: buffers are as large as the largest plan. This one belongs to the request until its completion.
+                destination: unsafe { Destination::new(buffer.start().add(read.at)) },
+                length: read.length,
+                room: read.length.next_multiple_of(4096),
+            }));
         state.reading.insert(decoding.token, (buffer, decoding));
         // Outside of the lock: it is taken by completions, which may come at once.
         drop(state);
@@ -163,7 +249,7 @@ impl Shared {
             return (self.on_completion)(completion);
         };
         if completion.result.is_ok() {
-            state.read.push_back((buffer, decoding));
+            state.stored.push_back((Stored::Read(buffer), decoding));
             self.changed.notify_one();
             return;
         }
@@ -174,7 +260,7 @@ impl Shared {
 
     fn work(&self) {
         loop {
-            let idle = |state: &mut State| state.read.is_empty() && !state.closed;
+            let idle = |state: &mut State| state.stored.is_empty() && !state.closed;
             let mut state = self
                 .changed
                 .wait_while(self.lock(), idle)
@@ -182,22 +268,49 @@ impl Shared {
             if state.closed {
                 return;
             }
-            let Some((buffer, mut decoding)) = state.read.pop_front() else {
+            let Some((stored, mut decoding)) = state.stored.pop_front() else {
                 continue;
             };
             drop(state);
-            // SAFETY: the read into the buffer has ended, and it filled all that the steps name.
-            let staged = unsafe { buffer.bytes(buffer.length()) };
-            let result = decode(&decoding.steps, staged, &mut decoding.room)
-                .map_err(|(step, reason)| self.damaged(step, reason));
-            let mut state = self.lock();
-            state.free.push(buffer);
-            self.read_next(state);
+            let begin = Instant::now();
+            let result = match &stored {
+                Stored::Read(buffer) => {
+                    // SAFETY: the read into the buffer has ended, and it filled all that the steps name.
+                    let staged = unsafe { buffer.bytes(buffer.length()) };
+                    let result = decode(&decoding.steps, staged, &mut decoding.room);
+                    self.count(&decoding, begin);
+                    if decoding.keep && result.is_ok() {
+                        decoding.keep(staged, &self.shelf);
+                    }
+                    result
+                }
+                Stored::Kept(kept) => {
+                    let result = decoding.restore(kept.bytes());
+                    self.count(&decoding, begin);
+                    if result.is_err() {
+                        // The next attempt reads it.
+                        self.shelf.remove(decoding.chunk);
+                    }
+                    result
+                }
+            };
+            if let Stored::Read(buffer) = stored {
+                let mut state = self.lock();
+                state.free.push(buffer);
+                self.read_next(state);
+            }
             (self.on_completion)(Completion {
                 token: decoding.token,
-                result,
+                result: result.map_err(|(step, reason)| self.damaged(step, reason)),
             });
         }
+    }
+
+    fn count(&self, decoding: &Decoding, begin: Instant) {
+        let time = begin.elapsed().as_nanos() as u64;
+        self.decoded
+            .fetch_add(decoding.decoded(), Ordering::Relaxed);
+        self.decoded_ns.fetch_add(time, Ordering::Relaxed);
     }
 
     fn damaged(&self, step: Step, reason: String) -> ReadError {
