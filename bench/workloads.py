@@ -59,7 +59,7 @@ def denoising_step(model: Any, number: int) -> Any:
 WORKLOADS = {
     workload.name: workload
     for workload in [
-        Workload("1 token", 1, 4, logits(1)),
+        Workload("1 token", 1, 12, logits(1)),
         Workload("1 token, each another", 1, 8, logits(1, differs=True), differs=True),
         Workload("256 tokens", 1, 2, logits(256)),
         Workload("generate 16", 16, 1, generate),

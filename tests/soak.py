@@ -104,7 +104,11 @@ class Soak:
         self.corruption = _native.Faults()
         self.corruption.install()
         self.packed = ws.stream(build(), packed, "16MiB")
-        ws.resize(self.packed, ws.stats(self.packed).least)
+        least = ws.stats(self.packed).least
+        ws.resize(self.packed, least)
+        # Weights that stay as they are stored are decoded again, and must be right each time.
+        self.corruption.install(coded=True)
+        self.coded = ws.stream(build(), packed, least + 2**21)
         self.faults.install()
         torch.compiler.reset()
         self.compiled = torch.compile(self.model, backend="aot_eager", fullgraph=True)
@@ -191,6 +195,14 @@ class Soak:
     def a_resize(self) -> None:
         memory = self.random.choice([LEAST, LEAST + 2**20, 2 * LEAST, 10 * LEAST])
         together([self.a_pass, lambda: ws.resize(self.model, memory)])
+        least = ws.stats(self.coded).least
+        memory = self.random.choice([least, least + 2**20, least + 2**22])
+        together(
+            [
+                lambda: self.check("pass", self.coded, self.reference),
+                lambda: ws.resize(self.coded, memory),
+            ]
+        )
 
     def a_reopening(self) -> None:
         if not self.faulty and self.random.random() < 0.1:
@@ -198,14 +210,18 @@ class Soak:
             ws.stream(self.third, self.disk.path, LEAST)
         self.check("pass", self.third, self.reference)
 
+    def one_packed(self) -> nn.Module:
+        return self.random.choice([self.packed, self.coded])
+
     def a_packed_pass(self) -> None:
-        self.check("pass", self.packed, self.reference)
+        self.check("pass", self.one_packed(), self.reference)
 
     def a_packed_backward_pass(self) -> None:
-        self.check("backward", lambda x: gradient(self.packed, x), lambda x: gradient(self.reference, x))
+        packed = self.one_packed()
+        self.check("backward", lambda x: gradient(packed, x), lambda x: gradient(self.reference, x))
 
     def a_packed_state_dict(self) -> None:
-        made = self.packed.state_dict()
+        made = self.one_packed().state_dict()
         for name, value in self.stored.items():
             same(made[name], value)
 
@@ -315,7 +331,7 @@ class Soak:
         return "\n".join(rows)
 
     def close(self) -> None:
-        for model in (self.model, self.other, self.third, self.packed):
+        for model in (self.model, self.other, self.third, self.packed, self.coded):
             ws.close(model)
         self.faults.clear()
         _native.Faults.uninstall()

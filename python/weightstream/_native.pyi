@@ -232,7 +232,8 @@ class Faults:
     """For tests only: reads of all streams opened while it is installed go wrong as told."""
 
     def __init__(self) -> None: ...
-    def install(self) -> None: ...
+    def install(self, *, coded: bool | None = None) -> None:
+        """Streams opened from now on have these faults; `coded`: weights stay as they are stored."""
     @staticmethod
     def uninstall() -> None: ...
     def add(

@@ -4,11 +4,17 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use weightstream::OpenSource;
 use weightstream::source::fault::{Effect, Fault, FaultId, Faulty};
 use weightstream::source::{ReadErrorKind, fault, open};
+use weightstream::{Options, Residency};
 
-static INSTALLED: Mutex<Option<fault::Faults>> = Mutex::new(None);
+static INSTALLED: Mutex<Option<Installed>> = Mutex::new(None);
+
+#[derive(Clone)]
+struct Installed {
+    table: fault::Faults,
+    residency: Option<Residency>,
+}
 
 /// The faults of all streams that are opened while it is installed; see `weightstream_source::fault`.
 #[pyclass(module = "weightstream._native", frozen)]
@@ -27,9 +33,17 @@ impl Faults {
         }
     }
 
-    /// Streams that are opened from now on have these faults.
-    fn install(&self) {
-        *INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.table.clone());
+    /// Streams that are opened from now on have these faults, and keep weights as they are stored if `coded` says so.
+    #[pyo3(signature = (*, coded = None))]
+    fn install(&self, coded: Option<bool>) {
+        let residency = coded.map(|coded| match coded {
+            true => Residency::Coded,
+            false => Residency::Decoded,
+        });
+        *INSTALLED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Installed {
+            table: self.table.clone(),
+            residency,
+        });
     }
 
     /// Streams that are opened from now on have none.
@@ -98,13 +112,20 @@ impl Faults {
     }
 }
 
-/// What a stream that is opened now reads through, while faults are installed.
-pub fn source() -> Option<OpenSource> {
-    let table = INSTALLED
+/// `options` of a stream that is opened now, while faults are installed.
+pub fn told(options: Options) -> Options {
+    let installed = INSTALLED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .clone()?;
-    Some(Box::new(move |files, listener| {
-        Faulty::open(files, table, listener, |listener| open(files, listener))
-    }))
+        .clone();
+    let Some(Installed { table, residency }) = installed else {
+        return options;
+    };
+    Options {
+        residency,
+        source: Some(Box::new(move |files, listener| {
+            Faulty::open(files, table, listener, |listener| open(files, listener))
+        })),
+        ..options
+    }
 }

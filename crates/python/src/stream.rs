@@ -72,10 +72,11 @@ impl Stream {
             .collect();
         let stream = python
             .detach(|| {
-                let options = || Options {
-                    source: faults::source(),
-                    alarm: Some(Box::new(alarm::ring)),
-                    ..Options::with_memory(memory)
+                let options = || {
+                    faults::told(Options {
+                        alarm: Some(Box::new(alarm::ring)),
+                        ..Options::with_memory(memory)
+                    })
                 };
                 match &budget {
                     Some(budget) => budget.open(contents, parameters, options, priority),

@@ -95,6 +95,9 @@ impl SourceFile {
     /// Why bytes that were just read from `opened`, which was as `before` says when that began, can't be trusted:
     /// someone has written to the file since the source was opened, or was at it meanwhile.
     pub(crate) fn distrust(&self, opened: &File, before: Option<&Stamp>) -> Option<ReadErrorKind> {
+        if cfg!(feature = "unchecked") {
+            return None;
+        }
         match Stamp::of(opened) {
             Ok(now) if before == Some(&now) && self.stamp.is_same_content(&now) => None,
             Ok(now) => Some(ReadErrorKind::Changed {

@@ -25,6 +25,9 @@ use weightstream_source::{Completion, ReadError, raise_urgency};
 /// In place of a weight that can't be read: NaN in every floating-point format.
 const SUBSTITUTE: u8 = 0xFF;
 
+/// Passes at once that are told of.
+const PASSES: usize = 256;
+
 /// Nanoseconds of busy reading from which a rate is told.
 const LONG_ENOUGH: u64 = 5_000_000;
 
@@ -395,6 +398,13 @@ impl Pager {
         let reading_ns = self.reading_ns(now);
         let stats = &self.stats;
         if let Some(block) = marker.entered() {
+            if self.passes.len() >= PASSES && !self.passes.contains_key(&thread) {
+                // Of a thread that ended inside of its pass.
+                let oldest = self.passes.iter().min_by_key(|(_, pass)| pass.since);
+                if let Some(oldest) = oldest.map(|(&oldest, _)| oldest) {
+                    self.passes.remove(&oldest);
+                }
+            }
             let pass = self.passes.entry(thread).or_insert_with(|| Pass {
                 depth: 0,
                 since: now,

@@ -4,8 +4,9 @@
 //! same memory holds more of the model, so that less is read, but every chunk is decoded in every pass. Which is faster
 //! depends on the disk, the processors and the model, so it is decided by what passes are seen to take.
 
+use crate::budget;
 use crate::loader::Shelf;
-use weightstream_engine::{Engine, Work};
+use weightstream_engine::{Engine, Work, least_slots};
 
 /// In which form chunks stay in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,9 @@ impl Division {
         match residency {
             Residency::Decoded => (self.slots, 0),
             Residency::Coded => {
-                let slots = engine.streaming_slots().min(self.slots);
+                // In a small budget not all that streaming would take.
+                let most = (self.slots / 2).max(least_slots(budget::threads()));
+                let slots = engine.streaming_slots().min(most).min(self.slots);
                 let rest = self.memory.saturating_sub(self.buffers);
                 (slots, rest.saturating_sub(slots as u64 * self.chunk_bytes))
             }
@@ -140,7 +143,7 @@ impl Division {
         if gain.abs() > NOTICED * seen.time {
             self.credit = (self.credit + gain).max(0.0);
         }
-        let cost = shelf as f64 / rates.read * f64::from(self.changes).exp2();
+        let cost = shelf as f64 / rates.read * f64::from(self.changes - 1).max(0.0).exp2();
         if self.credit > cost {
             self.credit = 0.0;
             self.changes += 1;

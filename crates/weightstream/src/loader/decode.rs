@@ -193,6 +193,9 @@ fn copy(from: &[u8], to: &mut [MaybeUninit<u8>]) {
 }
 
 fn verify(stored: &[u8], expected: u64) -> Result<(), String> {
+    if cfg!(feature = "unchecked") {
+        return Ok(());
+    }
     let found = xxh3_64(stored);
     if found == expected {
         return Ok(());
