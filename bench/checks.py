@@ -1,6 +1,6 @@
 """What the checks of every byte cost: checksums, and whether a file changed while it was read.
 
-python -m bench.checks [--rounds 5] [--memory 1GB] [--folder bench/models]
+python -m bench.checks [--rounds 5] [--memory 1GB] [--only packed] [--folder bench/models]
 
 Builds the native part once more without them, and runs one token of the Qwen3-1.7B-shaped model with the one
 and the other, in processes that alternate: from the plain checkpoint and from a packed one.
@@ -64,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m bench.checks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=bytes_of, default=10**9)
+    parser.add_argument("--only", choices=["plain", "packed"])
     parser.add_argument("--folder", type=Path, default=HERE / "models")
     wanted = parser.parse_args()
     folder = wanted.folder.resolve()
@@ -74,6 +75,8 @@ def main() -> None:
     pack(plain, packed)
     unchecked = unchecked_package(folder / "unchecked")
     for name, checkpoint in [("plain", plain), ("packed", packed / "packed")]:
+        if wanted.only not in (None, name):
+            continue
         ratios = []
         for number in range(wanted.rounds):
             packages = [ROOT / "python", unchecked]

@@ -3,7 +3,7 @@
 use crate::cut::Cut;
 use crate::error::StreamError;
 use crate::loader::{Contents, Shelf};
-use crate::residency::{Division, Residency};
+use crate::residency::{Division, PUBLISH, Residency};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::ops::Range;
@@ -68,8 +68,6 @@ pub struct Forecast {
 
 /// Seconds from a read's submission to its first byte, beyond what the rate says.
 const LATENCY: f64 = 100e-6;
-/// Seconds that the computing thread spends to make a chunk visible: a fault and two moves of pages.
-const PUBLISH: f64 = 60e-6;
 /// Seconds from a chunk's arrival to the thread that waits for it going on.
 const WAKE: f64 = 60e-6;
 /// Passes until the engine has settled, and passes that are then measured.

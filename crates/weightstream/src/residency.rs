@@ -17,8 +17,8 @@ pub enum Residency {
     Coded,
 }
 
-/// Seconds that it takes to show and withdraw a chunk.
-const PUBLISH: f64 = 60e-6;
+/// Seconds that the computing thread spends to make a chunk visible: a fault and two moves of pages.
+pub const PUBLISH: f64 = 60e-6;
 /// Passes before the first decision: the first reads everything, the second what the first has not shown.
 const PASSES: u64 = 2;
 /// Gains below this part of a pass are not told from noise.

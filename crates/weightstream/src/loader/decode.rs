@@ -31,9 +31,7 @@ impl Room {
         (end <= self.length)
             .then(|| unsafe { std::slice::from_raw_parts_mut(self.start.add(at).cast(), length) })
     }
-}
 
-impl Room {
     /// `length` bytes from `at` on, where they lie inside.
     ///
     /// # Safety
@@ -53,11 +51,25 @@ impl Room {
     }
 }
 
+/// Whether stored bytes are compared with their checksums before they are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// They were just read.
+    All,
+    /// They were checked when they were read, and have been in memory since.
+    Nothing,
+}
+
 /// Carries out `steps`, which are in the order of their stored bytes in `staged`.
 ///
 /// # Errors
 /// The first step that failed, and what was expected and found.
-pub fn decode(steps: &[Step], staged: &[u8], room: &mut Room) -> Result<(), (Step, String)> {
+pub fn decode(
+    steps: &[Step],
+    staged: &[u8],
+    check: Check,
+    room: &mut Room,
+) -> Result<(), (Step, String)> {
     let mut whole: Vec<u8> = Vec::new();
     let mut previous: Option<&Step> = None;
     for step in steps {
@@ -69,14 +81,14 @@ pub fn decode(steps: &[Step], staged: &[u8], room: &mut Room) -> Result<(), (Ste
             .part(step.chunk_offset, step.length)
             .ok_or_else(outside)?;
         if step.is_whole() {
-            decode_extent(step, stored, to).map_err(failed)?;
+            decode_extent(step, stored, check, to).map_err(failed)?;
             continue;
         }
         if !previous.is_some_and(|previous| step.is_of(previous)) {
             whole.clear();
             whole.reserve(step.decoded);
             let room = &mut whole.spare_capacity_mut()[..step.decoded];
-            decode_extent(step, stored, room).map_err(failed)?;
+            decode_extent(step, stored, check, room).map_err(failed)?;
             // SAFETY: decoding initialises all bytes that it is given room for.
             unsafe { whole.set_len(step.decoded) };
         }
@@ -90,10 +102,15 @@ pub fn decode(steps: &[Step], staged: &[u8], room: &mut Room) -> Result<(), (Ste
 }
 
 /// Initialises all of `to`, which has room for all decoded bytes of the extent.
-fn decode_extent(step: &Step, stored: &[u8], to: &mut [MaybeUninit<u8>]) -> Result<(), String> {
+fn decode_extent(
+    step: &Step,
+    stored: &[u8],
+    check: Check,
+    to: &mut [MaybeUninit<u8>],
+) -> Result<(), String> {
     match step.form {
         Form::Checked { checksum } => {
-            verify(stored, checksum)?;
+            verify(stored, checksum, check)?;
             let bytes = stored
                 .get(..to.len())
                 .ok_or("fewer bytes than the weights have")?;
@@ -101,7 +118,7 @@ fn decode_extent(step: &Step, stored: &[u8], to: &mut [MaybeUninit<u8>]) -> Resu
             Ok(())
         }
         Form::Coded { coded, checksum } => {
-            verify(stored, checksum)?;
+            verify(stored, checksum, check)?;
             let coded = stored
                 .get(..coded as usize)
                 .ok_or("fewer bytes than were coded")?;
@@ -192,8 +209,8 @@ fn copy(from: &[u8], to: &mut [MaybeUninit<u8>]) {
     }
 }
 
-fn verify(stored: &[u8], expected: u64) -> Result<(), String> {
-    if cfg!(feature = "unchecked") {
+fn verify(stored: &[u8], expected: u64, check: Check) -> Result<(), String> {
+    if cfg!(feature = "unchecked") || check == Check::Nothing {
         return Ok(());
     }
     let found = xxh3_64(stored);

@@ -1,6 +1,6 @@
 //! Reads a few weights at once, without a stream.
 
-use super::decode::{Room, decode};
+use super::decode::{Check, Room, decode};
 use super::plan::Contents;
 use std::collections::HashMap;
 use std::fs::File;
@@ -83,7 +83,7 @@ impl Reader {
         }
         // SAFETY: `to` is borrowed for as long, and used through nothing else meanwhile.
         let mut room = unsafe { Room::new(to.as_mut_ptr(), to.len()) };
-        decode(&plan.steps, &staged, &mut room)
+        decode(&plan.steps, &staged, Check::All, &mut room)
             .map_err(|(step, reason)| self.failed(step.file, step.offset, step.stored, reason))
     }
 

@@ -1,7 +1,7 @@
 //! Threads that decode what was read into buffers.
 
 use super::Needs;
-use super::decode::{Room, decode};
+use super::decode::{Check, Room, decode};
 use super::plan::{Direct, Staged, Step};
 use super::shelf::{Kept, Shelf};
 use crate::error::StreamError;
@@ -42,7 +42,7 @@ impl Decoding {
     }
 
     /// Puts on the shelf what was read.
-    fn keep(&self, staged: &[u8], shelf: &Shelf) {
+    fn put_on(&self, shelf: &Shelf, staged: &[u8]) {
         let direct: usize = self.direct.iter().map(|read| read.length).sum();
         shelf.put(self.chunk, self.staged_end() + direct, |mut to| {
             for read in &self.staged {
@@ -65,7 +65,7 @@ impl Decoding {
 
     /// Makes the chunk of what lies on the shelf.
     fn restore(&mut self, kept: &[u8]) -> Result<(), (Step, String)> {
-        decode(&self.steps, kept, &mut self.room)?;
+        decode(&self.steps, kept, Check::Nothing, &mut self.room)?;
         let mut at = self.staged_end();
         for read in &self.direct {
             let bytes = kept.get(at..at + read.length).unwrap_or_default();
@@ -277,10 +277,10 @@ impl Shared {
                 Stored::Read(buffer) => {
                     // SAFETY: the read into the buffer has ended, and it filled all that the steps name.
                     let staged = unsafe { buffer.bytes(buffer.length()) };
-                    let result = decode(&decoding.steps, staged, &mut decoding.room);
+                    let result = decode(&decoding.steps, staged, Check::All, &mut decoding.room);
                     self.count(&decoding, begin);
                     if decoding.keep && result.is_ok() {
-                        decoding.keep(staged, &self.shelf);
+                        decoding.put_on(&self.shelf, staged);
                     }
                     result
                 }
