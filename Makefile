@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DELETE_ON_ERROR:
-.PHONY: help build test test-older-torch check format demo nadoo bench fixtures clean
+.PHONY: help build test test-older-torch check format demo nadoo bench mobile fixtures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ nadoo: $(VENV)/.extension $(VENV)/.nadoo ## the example project's page: a world 
 
 bench: $(VENV)/.extension $(VENV)/.bench ## against the alternatives, in memory cgroups; options: make bench BENCH=--quick
 	@$(BIN)/python -m bench $(BENCH)
+
+mobile: ## static libraries of the C interface for Android and iOS, into target/mobile
+	@.ci/mobile
 
 fixtures: $(VENV)/.dependencies ## the cases that Rust's operators are tested with, computed by torch
 	@$(BIN)/python crates/graph/tests/operators/generate.py

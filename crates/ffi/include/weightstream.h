@@ -2,8 +2,8 @@
  * weightstream: programs of torch.export, run with their weights streamed through a budget of memory.
  *
  * Whose is what. What a function makes for its caller is freed by the caller, once, with the function that ends in
- * _free and has its type's name: ws_program, ws_tensor, ws_state, ws_cancel, ws_error. What a function only shows
- * (messages, names, shapes, data, ws_input) belongs to what it was asked of and is valid until that is freed. What a
+ * _free and has its type's name: ws_program, ws_tensor, ws_state, ws_cancel, ws_text, ws_error. What a function only
+ * shows (messages, names, shapes, data, ws_input) belongs to what it was asked of and is valid until that is freed. What a
  * caller gives stays the caller's and is copied where it is needed longer. Things may be freed in any order, but not
  * while a call uses them; NULL may be freed.
  *
@@ -106,6 +106,9 @@ typedef struct ws_state ws_state;
 // program that made it; several threads may read it, and give it to runs, at once.
 typedef struct ws_tensor ws_tensor;
 
+// A language model and its tokenizer. Several threads may have it write at once.
+typedef struct ws_text ws_text;
+
 // How a program is opened. Begin with `ws_options options = {sizeof options};`: fields that are zero have their
 // defaults, and the size tells which fields the caller knows.
 typedef struct {
@@ -177,6 +180,33 @@ typedef struct {
     // Weights that could not be read.
     uint64_t errors;
 } ws_stats;
+
+// Is told, in the thread that generates, what each token adds to the text, in UTF-8: nothing where it ends within a
+// character. `user` is the pointer of the text's options. It must return: no exception, no `longjmp`.
+typedef void (*ws_show)(void *user, const char *text);
+
+// How a text is to be. Begin with `ws_text_options options = {sizeof options};`: fields that are zero have their
+// defaults, and the size tells which fields the caller knows. What it points to stays the caller's.
+typedef struct {
+    // `sizeof(ws_text_options)`.
+    size_t size;
+    // How many tokens at most; 0 is 128.
+    size_t tokens;
+    // Chooses among so many of the likeliest tokens; 0 among all.
+    size_t top_k;
+    // The same seed gives the same text.
+    uint64_t seed;
+    // Logits are divided by it; 0 takes the likeliest token always.
+    float temperature;
+    // Chooses among the likeliest tokens that together have this probability; 0 is 1, all of them.
+    float top_p;
+    // Ends the text when it is set; may be NULL.
+    ws_cancel *cancel;
+    // Is told the text as it comes; may be NULL.
+    ws_show show;
+    // For `show`.
+    void *user;
+} ws_text_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -402,6 +432,36 @@ ws_status ws_program_run(const ws_program *program,
 ws_status ws_program_stats(const ws_program *program,
                            ws_stats *stats,
                            ws_error **error);
+
+// A language model of a program that `weightstream.export_text` wrote. `tokenizer` is the path, in UTF-8, of its
+// `tokenizer.json`; the tokens that end a text are those of the `generation_config.json` beside that. The caller frees
+// it, before or after the program; the program can be resized and asked for its stats as ever.
+//
+// # Safety
+// `program` is NULL or a program that was not freed; `tokenizer` is NULL or ends with a zero; `made` and `error` are
+// NULL or can be written.
+ws_status ws_text_new(const ws_program *program,
+                      const char *tokenizer,
+                      ws_text **made,
+                      ws_error **error);
+
+// Goes on after `prompt`, UTF-8 with the model's control tokens where it is a chat, until the model ends the text, its
+// cache is full, or there are as many tokens as were wanted. `options` may be NULL, but then nobody is told the text.
+// Each call is a conversation of its own.
+//
+// # Safety
+// `text` is NULL or was not freed; `prompt` is NULL or ends with a zero; `options` is NULL, or has the size that it
+// says and what it points to was not freed; `error` is NULL or can be written.
+ws_status ws_text_generate(const ws_text *text,
+                           const char *prompt,
+                           const ws_text_options *options,
+                           ws_error **error);
+
+// Frees a text's model. NULL is fine.
+//
+// # Safety
+// `text` is NULL or was not freed, and no other call is using it.
+void ws_text_free(ws_text *text);
 
 #ifdef __cplusplus
 }  // extern "C"

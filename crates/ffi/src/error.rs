@@ -4,6 +4,7 @@ use std::fmt;
 use std::ptr;
 use weightstream::{CheckpointError, StreamError};
 use weightstream_graph::{OperatorError, ProgramError};
+use weightstream_text::TextError;
 
 /// How a call went.
 #[repr(C)]
@@ -91,6 +92,20 @@ impl From<ProgramError> for Error {
 impl From<OperatorError> for Error {
     fn from(error: OperatorError) -> Self {
         Self::new(of_operator(&error), error.to_string())
+    }
+}
+
+impl From<TextError> for Error {
+    fn from(error: TextError) -> Self {
+        let status = match error {
+            TextError::Program(error) => return error.into(),
+            TextError::TokenizerFile { .. } => Status::File,
+            TextError::Interface(_) => Status::Unsupported,
+            TextError::NotFinite { .. } => Status::Operator,
+            // What remains is said about the prompt and how tokens are chosen.
+            _ => Status::Argument,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

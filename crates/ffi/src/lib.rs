@@ -15,6 +15,7 @@ mod run;
 mod state;
 mod stats;
 mod tensor;
+mod text;
 mod value;
 mod version;
 mod versioned;
@@ -39,4 +40,5 @@ pub use tensor::{
     Tensor, ws_tensor_bytes, ws_tensor_data, ws_tensor_dtype, ws_tensor_free, ws_tensor_new,
     ws_tensor_rank, ws_tensor_shape,
 };
+pub use text::{Show, Text, TextOptions, ws_text_free, ws_text_generate, ws_text_new};
 pub use version::ws_version;

@@ -5,10 +5,11 @@ use crate::{Error, Input, Options, Status};
 use std::ffi::{CString, c_char};
 use std::path::Path;
 use std::ptr;
+use std::sync::Arc;
 
 /// A program that `torch.export.save` wrote, ready to be run. Several threads may run it at once.
 pub struct Program {
-    pub(crate) program: weightstream_graph::Program,
+    pub(crate) program: Arc<weightstream_graph::Program>,
     inputs: Vec<Input>,
     outputs: Vec<CString>,
 }
@@ -37,7 +38,7 @@ pub unsafe extern "C" fn ws_program_open(
         Ok(Program {
             inputs: program.inputs().iter().map(Input::from).collect(),
             outputs: program.outputs().iter().map(|text| name(text)).collect(),
-            program,
+            program: Arc::new(program),
         })
     };
     // SAFETY: the caller's promise.

@@ -1,8 +1,9 @@
-//! Programs in C, compiled with the system's compiler (or `CC`) and run: `smoke.c`, and what docs/export.md shows.
+//! Programs in C, compiled with the system's compiler (or `CC`) and run: `smoke.c`, and what the documentation shows.
 
 #![allow(clippy::unwrap_used)]
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use weightstream_graph::{Options, Program, Value};
@@ -36,8 +37,8 @@ fn library() -> PathBuf {
     library
 }
 
-/// Compiles `source`, runs it with one argument, and returns what it printed.
-fn run(source: &Path, argument: &Path) -> String {
+/// Compiles `source`, runs it with these arguments, and returns what it printed.
+fn run<A: AsRef<OsStr>>(source: &Path, arguments: &[A]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let (program, library) = (folder.path().join("program"), library());
     let compiled = strict("c", "c11")
@@ -52,7 +53,7 @@ fn run(source: &Path, argument: &Path) -> String {
         .arg(&program)
         .status();
     assert!(compiled.unwrap().success(), "{}", source.display());
-    let ran = Command::new(&program).arg(argument).output().unwrap();
+    let ran = Command::new(&program).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{}: {said}", ran.status);
     String::from_utf8(ran.stdout).unwrap()
@@ -61,19 +62,33 @@ fn run(source: &Path, argument: &Path) -> String {
 #[test]
 fn a_program_in_c_runs_programs() {
     let tests = Path::new(FOLDER).join("tests");
-    run(&tests.join("smoke.c"), &tests.join("totals.pt2"));
+    run(&tests.join("smoke.c"), &[tests.join("totals.pt2")]);
 }
 
-#[test]
-fn the_documented_example_runs() {
-    let documentation = std::fs::read_to_string(format!("{FOLDER}/../../docs/export.md")).unwrap();
-    let example = documentation.split_once("```c\n").unwrap().1;
+/// What the program in C that a page of the documentation shows prints.
+fn documented<A: AsRef<OsStr>>(page: &str, arguments: &[A]) -> String {
+    let page = std::fs::read_to_string(format!("{FOLDER}/../../docs/{page}")).unwrap();
+    let example = page.split_once("```c\n").unwrap().1;
     let example = example.split_once("```").unwrap().0;
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("example.c");
     std::fs::write(&source, example).unwrap();
+    run(&source, arguments)
+}
+
+#[test]
+fn the_documented_text_runs() {
+    let words = format!("{FOLDER}/tests/words");
+    let [model, tokenizer, said] =
+        ["model.pt2", "tokenizer.json", "said.txt"].map(|name| format!("{words}/{name}"));
+    let printed = documented("mobile.md", &[&model, &tokenizer, "w3 w1 w4"]);
+    assert_eq!(printed.trim(), std::fs::read_to_string(said).unwrap());
+}
+
+#[test]
+fn the_documented_example_runs() {
     let linear = format!("{FOLDER}/../checkpoint/tests/fixtures/linear.pt2");
-    let printed = run(&source, linear.as_ref());
+    let printed = documented("export.md", &[&linear]);
 
     let program = Program::open(linear.as_ref(), Options::default()).unwrap();
     let numbers = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
 use weightstream_ffi::*;
 
@@ -184,4 +184,130 @@ fn an_input_too_many_is_refused() {
         assert!(message(error).contains("came 4"));
         ws_tensor_free(x);
     }
+}
+
+const WORDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/words");
+
+/// What `words.py` made: a program, and a text's model that outlives it.
+fn words() -> *mut Text {
+    let [program, tokenizer] = ["model.pt2", "tokenizer.json"]
+        .map(|name| CString::new(format!("{WORDS}/{name}")).unwrap());
+    let (mut opened, mut text, error) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+    // SAFETY: text that ends, and places that can be written.
+    unsafe {
+        let status = ws_program_open(program.as_ptr(), ptr::null(), &mut opened, error);
+        assert_eq!(status, Status::Ok);
+        let status = ws_text_new(opened, tokenizer.as_ptr(), &mut text, error);
+        assert_eq!(status, Status::Ok);
+        ws_program_free(opened);
+    }
+    text
+}
+
+unsafe extern "C" fn collect(user: *mut c_void, added: *const c_char) {
+    // SAFETY: the test's own list, and text that ends.
+    unsafe {
+        let texts = &mut *user.cast::<Vec<String>>();
+        texts.push(CStr::from_ptr(added).to_str().unwrap().to_owned());
+    }
+}
+
+fn generate(
+    text: *const Text,
+    prompt: &CStr,
+    options: TextOptions,
+) -> (Result<(), (Status, String)>, String) {
+    let mut texts: Vec<String> = Vec::new();
+    let options = TextOptions {
+        show: Some(collect),
+        user: (&raw mut texts).cast(),
+        ..options
+    };
+    let mut error = ptr::null_mut();
+    // SAFETY: all of it lives until the call is over.
+    let status = unsafe { ws_text_generate(text, prompt.as_ptr(), &options, &mut error) };
+    let result = if status == Status::Ok {
+        assert!(error.is_null());
+        Ok(())
+    } else {
+        Err((status, message(error)))
+    };
+    (result, texts.concat())
+}
+
+const PLAIN: TextOptions = TextOptions {
+    size: size_of::<TextOptions>(),
+    tokens: 16,
+    top_k: 0,
+    seed: 0,
+    temperature: 0.0,
+    top_p: 0.0,
+    cancel: ptr::null_mut(),
+    show: None,
+    user: ptr::null_mut(),
+};
+
+#[test]
+fn a_text_is_what_torch_says_and_can_be_had_again_at_once() {
+    let said = std::fs::read_to_string(format!("{WORDS}/said.txt")).unwrap();
+    let text = words();
+    for _ in 0..2 {
+        let (result, shown) = generate(text, c"w3 w1 w4", PLAIN);
+        assert_eq!((result, shown.trim()), (Ok(()), &said[..]));
+    }
+    let sampled = TextOptions {
+        temperature: 2.0,
+        top_k: 40,
+        seed: 7,
+        ..PLAIN
+    };
+    let (first, again) = (
+        generate(text, c"w3 w1 w4", sampled).1,
+        generate(text, c"w3 w1 w4", sampled).1,
+    );
+    assert_eq!(first, again);
+    assert_ne!(first.trim(), said);
+    // SAFETY: nobody else has it.
+    unsafe { ws_text_free(text) };
+}
+
+#[test]
+fn a_text_that_can_not_be_is_refused_or_ended_and_says_why() {
+    let text = words();
+    let refused = |prompt: &CStr, options| generate(text, prompt, options).0.unwrap_err();
+    let (status, words) = refused(
+        c"w3",
+        TextOptions {
+            temperature: -1.0,
+            ..PLAIN
+        },
+    );
+    assert!(
+        status == Status::Argument && words.contains("temperature"),
+        "{words}"
+    );
+    let (status, words) = refused(c"", PLAIN);
+    assert!(
+        status == Status::Argument && words.contains("prompt"),
+        "{words}"
+    );
+    let cancel = ws_cancel_new();
+    // SAFETY: the flag was just made, and is freed after its last use.
+    unsafe { ws_cancel_set(cancel) };
+    let (status, _) = refused(c"w3", TextOptions { cancel, ..PLAIN });
+    assert_eq!(status, Status::Cancelled);
+    // SAFETY: nobody else has them.
+    unsafe {
+        ws_cancel_free(cancel);
+        ws_text_free(text);
+    }
+
+    let totals = opened();
+    let tokenizer = CString::new(format!("{WORDS}/tokenizer.json")).unwrap();
+    let (mut made, mut error) = (ptr::null_mut(), ptr::null_mut());
+    // SAFETY: as above.
+    let status = unsafe { ws_text_new(totals.0, tokenizer.as_ptr(), &mut made, &mut error) };
+    assert!(made.is_null());
+    assert_eq!(status, Status::Unsupported);
+    assert!(message(error).contains("a program of a language model"));
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 /// The sources in the order in which a reader wants to meet them.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "version", "error", "dtype", "tensor", "options", "program", "input", "state", "cancel", "run",
-    "stats",
+    "stats", "text",
 ];
 
 #[test]

@@ -1,4 +1,6 @@
 use crate::TextError;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use weightstream::Dtype;
 use weightstream_graph::{Dimension, Input, InputKind, Program, Run, State, Value};
 
@@ -8,7 +10,7 @@ const POSITION: &str = "cache_position";
 /// A program that takes `input_ids` `[1, length]` and `cache_position` `[length]` and gives logits, its cache being
 /// state.
 pub struct TextModel {
-    program: Program,
+    program: Arc<Program>,
     /// The inputs in the program's order.
     order: Vec<Role>,
     /// How many tokens one run takes at most.
@@ -27,7 +29,8 @@ enum Role {
 impl TextModel {
     /// # Errors
     /// The program has other inputs, or no state.
-    pub fn new(program: Program) -> Result<Self, TextError> {
+    pub fn new(program: impl Into<Arc<Program>>) -> Result<Self, TextError> {
+        let program = program.into();
         let order = program
             .inputs()
             .iter()
@@ -85,6 +88,7 @@ impl TextModel {
             state: self.program.new_state()?,
             model: self,
             position: 0,
+            cancel: None,
         })
     }
 }
@@ -113,9 +117,19 @@ pub struct Conversation<'m> {
     model: &'m TextModel,
     state: State,
     position: usize,
+    cancel: Option<&'m AtomicBool>,
 }
 
-impl Conversation<'_> {
+impl<'m> Conversation<'m> {
+    /// One that `flag` ends, once it is set.
+    #[must_use]
+    pub fn cancelled_by(self, flag: &'m AtomicBool) -> Self {
+        Self {
+            cancel: Some(flag),
+            ..self
+        }
+    }
+
     /// How many tokens the model has seen.
     pub fn position(&self) -> usize {
         self.position
@@ -172,6 +186,7 @@ impl Conversation<'_> {
             .collect::<Result<Vec<Value>, TextError>>()?;
         let run = Run {
             state: Some(&mut self.state),
+            cancel: self.cancel,
             ..Run::default()
         };
         let (outputs, _) = self.model.program.run_with(&inputs, run)?;

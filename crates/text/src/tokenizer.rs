@@ -1,4 +1,5 @@
 use crate::TextError;
+use serde_json::Value;
 use std::path::Path;
 
 /// Hugging Face's `tokenizer.json`.
@@ -36,6 +37,21 @@ impl Tokenizer {
     /// The number of a token, such as `<|im_end|>`.
     pub fn token(&self, text: &str) -> Option<u32> {
         self.0.token_to_id(text)
+    }
+
+    /// The tokens that end a text, as the generation_config.json beside this `tokenizer.json` says; none without one.
+    pub fn ends(path: &Path) -> Vec<u32> {
+        let text = std::fs::read(path.with_file_name("generation_config.json"));
+        let config: Value = text
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let token = |value: &Value| value.as_u64().and_then(|token| u32::try_from(token).ok());
+        match config.get("eos_token_id") {
+            Some(Value::Array(tokens)) => tokens.iter().filter_map(token).collect(),
+            Some(one) => token(one).into_iter().collect(),
+            None => Vec::new(),
+        }
     }
 
     /// Makes text of tokens as they come.

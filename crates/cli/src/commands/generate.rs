@@ -1,9 +1,8 @@
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::Value;
 use weightstream::Stats;
 use weightstream_graph::{Options, Program};
 use weightstream_text::{End, Generated, Request, Sampling, TextModel, Tokenizer, generate};
@@ -55,7 +54,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         None => arguments.program.with_file_name("tokenizer.json"),
     };
     let tokenizer = Tokenizer::open(&file)?;
-    let mut stop = ends_of(&file);
+    let mut stop = Tokenizer::ends(&file);
     for token in &arguments.stop {
         stop.push(tokenizer.token(token).ok_or_else(|| {
             CliError::Program(format!("expected a token of the tokenizer, came {token:?}"))
@@ -102,20 +101,6 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         report(prompt.len(), &generated, &model.program().stats(), activations)
     );
     Ok(Outcome::Good)
-}
-
-/// The tokens that end a text by the generation_config.json beside the tokenizer, if there is one.
-fn ends_of(tokenizer: &Path) -> Vec<u32> {
-    let text = std::fs::read(tokenizer.with_file_name("generation_config.json"));
-    let config: Value = text
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
-    let token = |value: &Value| value.as_u64().and_then(|token| u32::try_from(token).ok());
-    match &config["eos_token_id"] {
-        Value::Array(tokens) => tokens.iter().filter_map(token).collect(),
-        one => token(one).into_iter().collect(),
-    }
 }
 
 fn report(prompt: usize, generated: &Generated, stats: &Stats, activations: u64) -> String {

@@ -4,7 +4,7 @@
 ///
 /// # Safety
 /// `context` is what the kernel passed to a handler of SIGSEGV.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(target_vendor = "apple")))]
 pub unsafe fn is_write(context: *const libc::c_void) -> bool {
     const PAGE_FAULT_WRITE: i64 = 2;
     // SAFETY: the kernel's third argument is a ucontext.
@@ -14,25 +14,46 @@ pub unsafe fn is_write(context: *const libc::c_void) -> bool {
     }
 }
 
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+/// Apple: mach/arm/_structs.h, `__esr` of `arm_exception_state64`.
+///
+/// # Safety
+/// As for the other machines.
+#[cfg(all(target_arch = "aarch64", target_vendor = "apple"))]
+pub unsafe fn is_write(context: *const libc::c_void) -> bool {
+    // SAFETY: the kernel's third argument is a ucontext, which points at the machine's.
+    unsafe {
+        let context = context.cast::<libc::ucontext_t>();
+        (*(*context).uc_mcontext).__es.__esr & WRITE_NOT_READ != 0
+    }
+}
+
+/// Bit 6 (WnR) of the syndrome register is set for a write: Arm Architecture Reference Manual, ESR_EL1, data abort.
+#[cfg(target_arch = "aarch64")]
+const WRITE_NOT_READ: u32 = 1 << 6;
+
+#[cfg(not(any(
+    target_arch = "aarch64",
+    all(target_arch = "x86_64", not(target_vendor = "apple"))
+)))]
 pub unsafe fn is_write(_: *const libc::c_void) -> bool {
     false
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(target_vendor = "apple")))]
 pub use arm::is_write;
 
 /// Linux: arch/arm64/include/uapi/asm/sigcontext.h
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", not(target_vendor = "apple")))]
 mod arm {
+    use super::WRITE_NOT_READ;
+
     /// The kernel appends records to the registers, 16-byte aligned; one of size 0 ends them.
     const RECORDS_AT: usize = (8 + 31 * 8 + 8 + 8 + 8_usize).next_multiple_of(16);
     const RECORDS_BYTES: usize = 4096;
     const _: () = assert!(size_of::<libc::mcontext_t>() == RECORDS_AT + RECORDS_BYTES);
 
-    /// The record with this magic holds the syndrome register, whose bit 6 (WnR) is set for a write.
+    /// The record with this magic holds the syndrome register.
     const SYNDROME: u32 = 0x4553_5201;
-    const WRITE_NOT_READ: u64 = 1 << 6;
 
     #[repr(C)]
     struct Record {
@@ -55,7 +76,7 @@ mod arm {
             while at + size_of::<Record>() <= RECORDS_BYTES {
                 let record = records.add(at).cast::<Record>();
                 match ((*record).magic, (*record).size) {
-                    (SYNDROME, _) => return (*record).syndrome & WRITE_NOT_READ != 0,
+                    (SYNDROME, _) => return (*record).syndrome & u64::from(WRITE_NOT_READ) != 0,
                     (_, 0) => return false,
                     (_, size) => at += size as usize,
                 }

@@ -1,4 +1,4 @@
-//! The SIGSEGV handler: one for the process, with good manners.
+//! The handler of SIGSEGV (on Apple's systems SIGBUS): one for the process, with good manners.
 //!
 //! It looks the faulting address up in a fixed table of address spaces; what is not ours goes to the handler that
 //! was there before (faulthandler's, torch's, the user's), or dies as it would have. Everything reachable from
@@ -16,6 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// More models than anyone streams at once; a lookup walks the used part of the table only.
 const LIMIT: usize = 4096;
+
+/// What a touch of reserved addresses raises.
+const SIGNAL: libc::c_int = if cfg!(target_vendor = "apple") {
+    libc::SIGBUS
+} else {
+    libc::SIGSEGV
+};
 
 static TABLE: Table<AddressSpace, LIMIT> = Table::new();
 
@@ -94,7 +101,7 @@ pub fn ensure_fault_handler() {
         // a foreign fault is passed on from inside this one.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
         libc::sigemptyset(&mut action.sa_mask);
-        libc::sigaction(libc::SIGSEGV, &action, null_mut());
+        libc::sigaction(SIGNAL, &action, null_mut());
     }
 }
 
@@ -130,7 +137,7 @@ fn query() -> libc::sigaction {
     let mut current = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: asking only; the structure is filled or stays zero, which is valid.
     unsafe {
-        libc::sigaction(libc::SIGSEGV, std::ptr::null(), current.as_mut_ptr());
+        libc::sigaction(SIGNAL, std::ptr::null(), current.as_mut_ptr());
         current.assume_init()
     }
 }

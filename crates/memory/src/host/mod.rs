@@ -6,6 +6,7 @@ mod mapping;
 #[cfg(test)]
 mod model;
 mod pages;
+mod shared;
 mod space;
 mod state;
 mod table;

@@ -2,6 +2,7 @@
 //! inside the fault handler too.
 
 use super::mapping::{Mapping, forbid, last_error};
+use super::shared::SharedMemory;
 use crate::MemoryError;
 
 /// How pages move between a slot and an address.
@@ -9,7 +10,7 @@ use crate::MemoryError;
 pub enum Backend {
     /// `mremap(MREMAP_DONTUNMAP)` of anonymous (huge) pages; Linux 5.7 and later.
     Move,
-    /// A memory file mapped twice; for kernels without the above. Small pages, so more work per byte read.
+    /// Memory mapped twice; for kernels without the above. Small pages, so more work per byte read.
     Share,
 }
 
@@ -37,7 +38,8 @@ pub struct Pages {
     addresses: Mapping,
     slots: Mapping,
     chunk_bytes: usize,
-    file: Option<libc::c_int>,
+    /// What the slots are made of, unless pages move.
+    shared: Option<SharedMemory>,
 }
 
 impl Pages {
@@ -48,23 +50,33 @@ impl Pages {
         chunk_bytes: usize,
     ) -> Result<Self, MemoryError> {
         let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
-        let pool_bytes = slots * chunk_bytes;
-        let pool = Mapping::reserve(pool_bytes, libc::PROT_READ | libc::PROT_WRITE)?;
-        let mut pages = Self {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let pool = Mapping::reserve(slots * chunk_bytes, protection)?;
+        let shared = match backend {
+            Backend::Move => None,
+            Backend::Share => Some(SharedMemory::new(slots, chunk_bytes)?),
+        };
+        let pages = Self {
             addresses,
             slots: pool,
             chunk_bytes,
-            file: None,
+            shared,
         };
-        if backend == Backend::Share {
-            pages.share(pool_bytes)?;
+        if let Some(shared) = &pages.shared {
+            for slot in 0..slots as u32 {
+                // SAFETY: a slot's bytes lie in our reservation of slots.
+                unsafe { shared.map(slot, pages.slot(slot) as usize, protection)? };
+            }
         }
-        let base = pages.slots.base() as *mut libc::c_void;
-        // SAFETY: advice on our own mapping; a kernel that knows none of it may ignore it.
-        unsafe {
-            libc::madvise(base, pool_bytes, libc::MADV_HUGEPAGE);
-            // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
-            libc::madvise(base, pool_bytes, libc::MADV_DONTFORK);
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            let base = pages.slots.base() as *mut libc::c_void;
+            // SAFETY: advice on our own mapping; a kernel that knows none of it may ignore it.
+            unsafe {
+                libc::madvise(base, pages.slots.length(), libc::MADV_HUGEPAGE);
+                // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
+                libc::madvise(base, pages.slots.length(), libc::MADV_DONTFORK);
+            }
         }
         Ok(pages)
     }
@@ -84,50 +96,6 @@ impl Pages {
         }
     }
 
-    fn share(&mut self, pool_bytes: usize) -> Result<(), MemoryError> {
-        // SAFETY: the name is a C string; the descriptor is ours.
-        let file = unsafe { libc::memfd_create(c"weightstream".as_ptr(), libc::MFD_CLOEXEC) };
-        if file < 0 {
-            return Err(last_error("creating a memory file", pool_bytes));
-        }
-        self.file = Some(file);
-        // SAFETY: sizing our own file.
-        if unsafe { libc::ftruncate(file, pool_bytes as libc::off_t) } != 0 {
-            return Err(last_error("sizing a memory file", pool_bytes));
-        }
-        self.map_file(
-            self.slots.base(),
-            0,
-            pool_bytes,
-            libc::PROT_READ | libc::PROT_WRITE,
-        )
-    }
-
-    fn map_file(
-        &self,
-        at: usize,
-        offset: usize,
-        bytes: usize,
-        protection: libc::c_int,
-    ) -> Result<(), MemoryError> {
-        let Some(file) = self.file else { return Ok(()) };
-        // SAFETY: `at` lies in one of our two reservations, so MAP_FIXED replaces only our own mappings.
-        let mapped = unsafe {
-            libc::mmap(
-                at as *mut libc::c_void,
-                bytes,
-                protection,
-                libc::MAP_SHARED | libc::MAP_FIXED,
-                file,
-                offset as libc::off_t,
-            )
-        };
-        if mapped == libc::MAP_FAILED {
-            return Err(last_error("mapping a chunk", bytes));
-        }
-        Ok(())
-    }
-
     /// Where slot `slot` can be written while no chunk is published from it.
     pub fn slot(&self, slot: u32) -> *mut u8 {
         (self.slots.base() + slot as usize * self.chunk_bytes) as *mut u8
@@ -139,22 +107,24 @@ impl Pages {
 
     /// Gives the memory of an unused slot back to the system.
     pub fn release(&self, slot: u32) {
-        self.discard(self.slot(slot), self.chunk_bytes);
+        let start = self.slot(slot);
+        // SAFETY: the slot belongs to no chunk, its bytes are of no use to anyone.
+        unsafe {
+            match &self.shared {
+                Some(shared) => shared.discard(slot, start as usize),
+                None => drop(libc::madvise(
+                    start.cast(),
+                    self.chunk_bytes,
+                    libc::MADV_DONTNEED,
+                )),
+            }
+        }
     }
 
     /// Gives the memory of all slots back; none may be in use.
     pub fn release_all(&self) {
-        self.discard(self.slot(0), self.slots.length());
-    }
-
-    fn discard(&self, start: *mut u8, bytes: usize) {
-        let advice = if self.file.is_some() {
-            libc::MADV_REMOVE
-        } else {
-            libc::MADV_DONTNEED
-        };
-        // SAFETY: these slots belong to no chunk, their bytes are of no use to anyone.
-        unsafe { libc::madvise(start.cast(), bytes, advice) };
+        let slots = self.slots.length() / self.chunk_bytes;
+        (0..slots as u32).for_each(|slot| self.release(slot));
     }
 }
 
@@ -165,8 +135,9 @@ impl MovePages for Pages {
 
     fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
-        if self.file.is_some() {
-            return self.map_file(address, slot as usize * bytes, bytes, libc::PROT_READ);
+        if let Some(shared) = &self.shared {
+            // SAFETY: a chunk's bytes lie in our reservation of addresses.
+            return unsafe { shared.map(slot, address, libc::PROT_READ) };
         }
         let slot = self.slot(slot) as usize;
         protect(slot, bytes, libc::PROT_READ)?;
@@ -178,7 +149,7 @@ impl MovePages for Pages {
 
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
-        if self.file.is_some() {
+        if self.shared.is_some() {
             return forbid(address, bytes);
         }
         let slot = self.slot(slot) as usize;
@@ -191,15 +162,6 @@ impl MovePages for Pages {
     }
 }
 
-impl Drop for Pages {
-    fn drop(&mut self) {
-        if let Some(file) = self.file {
-            // SAFETY: our own descriptor, closed once.
-            unsafe { libc::close(file) };
-        }
-    }
-}
-
 fn protect(at: usize, bytes: usize, protection: libc::c_int) -> Result<(), MemoryError> {
     // SAFETY: every caller passes a whole chunk inside one of our reservations.
     if unsafe { libc::mprotect(at as *mut libc::c_void, bytes, protection) } != 0 {
@@ -208,6 +170,7 @@ fn protect(at: usize, bytes: usize, protection: libc::c_int) -> Result<(), Memor
     Ok(())
 }
 
+#[cfg(not(target_vendor = "apple"))]
 fn move_pages(from: usize, to: usize, bytes: usize) -> Result<(), MemoryError> {
     // Linux: include/uapi/linux/mman.h. The C library of Android has neither these nor, before API 21, `mremap`.
     const MAY_MOVE: usize = 1;
@@ -229,4 +192,13 @@ fn move_pages(from: usize, to: usize, bytes: usize) -> Result<(), MemoryError> {
         return Err(last_error("moving a chunk's pages", bytes));
     }
     Ok(())
+}
+
+#[cfg(target_vendor = "apple")]
+fn move_pages(_from: usize, _to: usize, bytes: usize) -> Result<(), MemoryError> {
+    Err(MemoryError::Mapping {
+        action: "moving a chunk's pages",
+        bytes,
+        cause: std::io::ErrorKind::Unsupported.into(),
+    })
 }

@@ -348,6 +348,11 @@ pub enum Incurable {
 
 /// The calling thread, as the kernel numbers it.
 pub fn current_thread() -> u32 {
-    // SAFETY: gettid has no preconditions.
-    unsafe { libc::gettid() as u32 }
+    // SAFETY: neither has preconditions.
+    unsafe {
+        #[cfg(not(target_vendor = "apple"))]
+        return libc::gettid() as u32;
+        #[cfg(target_vendor = "apple")]
+        return libc::pthread_mach_thread_np(libc::pthread_self());
+    }
 }

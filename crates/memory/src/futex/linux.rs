@@ -1,4 +1,4 @@
-//! Sleeping on a word of memory. Plain system calls: safe to use inside a signal handler.
+//! Linux: futex(2).
 
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
