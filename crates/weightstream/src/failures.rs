@@ -188,9 +188,12 @@ impl Failures {
         state.error()
     }
 
-    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
+    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more. A library's
+    /// worker is taken for its own.
     pub fn told(&self, thread: u32) {
-        self.lock().tell(thread);
+        let mut state = self.lock();
+        state.alone = false;
+        state.tell(thread);
     }
 }
 
@@ -316,5 +319,25 @@ mod tests {
         failures.report(error(), &[WORKER]);
         failures.outside(me(), false).unwrap();
         assert!(failures.outside(me(), true).is_err());
+    }
+
+    #[test]
+    fn whoever_is_told_of_a_workers_failure_is_the_only_one() {
+        type Tell = fn(&Failures) -> bool;
+        let ways: [Tell; 2] = [
+            |failures| failures.news(me()).is_err(),
+            |failures| failures.since(0).is_err(),
+        ];
+        for tell in ways {
+            let failures = Failures::default();
+            failures.report(error(), &[WORKER]);
+            assert!(tell(&failures));
+            cure(&failures);
+            failures.told(me());
+            for thread in [me(), OTHER] {
+                failures.enter(thread).unwrap();
+                failures.leave(thread).unwrap();
+            }
+        }
     }
 }
