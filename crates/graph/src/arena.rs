@@ -3,13 +3,16 @@
 use crate::OperatorError;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::BTreeMap;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Every block begins at a multiple of this many bytes.
 const ALIGNMENT: usize = 64;
-/// Blocks of at least this many bytes are kept for reuse; the allocator is good at smaller ones.
+/// Blocks of at least this many bytes are kept for reuse; the allocator is good at smaller ones. They are mappings of
+/// their own: an allocator keeps what lies between blocks that are in use, a fifth of a convolutional network's peak.
 const KEPT: usize = 64 << 10;
+/// What their lengths are multiples of: the largest page of the systems that are supported.
+const PAGE: usize = 16 << 10;
 
 /// Where activations live. Several threads may share one.
 #[derive(Default)]
@@ -53,17 +56,14 @@ impl Arena {
     /// # Errors
     /// There is no memory.
     pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<Block, OperatorError> {
-        let wanted = bytes.max(1).next_multiple_of(ALIGNMENT);
+        let wanted = capacity_for(bytes).ok_or(OperatorError::Memory { bytes })?;
         let mut inner = self.lock();
         let (pointer, capacity) = match inner.reuse(wanted) {
             Some(found) => found,
             None => {
                 // Keeping blocks must never make the peak higher than it has to be.
                 inner.shrink_to_fit(wanted);
-                let layout = layout(wanted).ok_or(OperatorError::Memory { bytes })?;
-                // SAFETY: the layout has a size of at least 64 bytes.
-                let pointer = NonNull::new(unsafe { alloc_zeroed(layout) })
-                    .ok_or(OperatorError::Memory { bytes })?;
+                let pointer = acquire(wanted).ok_or(OperatorError::Memory { bytes })?;
                 (pointer, wanted)
             }
         };
@@ -168,12 +168,44 @@ impl Drop for Block {
     }
 }
 
+/// The bytes of a block for `bytes`; None where there can be none.
+fn capacity_for(bytes: usize) -> Option<usize> {
+    let multiple = if bytes < KEPT { ALIGNMENT } else { PAGE };
+    bytes.max(1).checked_next_multiple_of(multiple)
+}
+
 fn layout(capacity: usize) -> Option<Layout> {
     Layout::from_size_align(capacity, ALIGNMENT).ok()
 }
 
+/// Zeros.
+fn acquire(capacity: usize) -> Option<NonNull<u8>> {
+    if capacity < KEPT {
+        // SAFETY: the layout has a size of at least 64 bytes.
+        return NonNull::new(unsafe { alloc_zeroed(layout(capacity)?) });
+    }
+    // SAFETY: an anonymous mapping at an address of the system's choice touches nobody's memory.
+    let mapped = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            capacity,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if mapped == libc::MAP_FAILED {
+        return None;
+    }
+    NonNull::new(mapped.cast())
+}
+
 fn release(pointer: NonNull<u8>, capacity: usize) {
-    if let Some(layout) = layout(capacity) {
+    if capacity >= KEPT {
+        // SAFETY: mapped with this length, and nobody has it any more.
+        unsafe { libc::munmap(pointer.as_ptr().cast(), capacity) };
+    } else if let Some(layout) = layout(capacity) {
         // SAFETY: allocated with this layout, and nobody has it any more.
         unsafe { dealloc(pointer.as_ptr(), layout) };
     }

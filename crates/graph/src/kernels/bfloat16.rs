@@ -1,7 +1,9 @@
 //! Sums of products of bfloat16, by the instructions that processors have for them.
 
+use super::convert::Real;
 use super::rows::TOGETHER;
 use half::bf16;
+use weightstream::Dtype;
 
 /// Whether this processor has them.
 pub fn is_fast() -> bool {
@@ -13,6 +15,11 @@ pub fn is_fast() -> bool {
     {
         false
     }
+}
+
+/// Whether it has them for products of an `A` with a `B`.
+pub fn takes<A: Real, B: Real>() -> bool {
+    A::DTYPE == Dtype::BF16 && B::DTYPE == Dtype::BF16 && is_fast()
 }
 
 /// `sums[r]` = the products of row r of `rows`, rows of `length` elements, with each of the `weights`, accumulated in

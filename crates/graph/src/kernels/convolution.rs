@@ -77,7 +77,7 @@ pub fn convolution<T: Real>(
     }
     let (size, unfolded) = (shape.output_size(), channels * shape.taps());
     let tile = (UNFOLDED / unfolded.max(1))
-        .clamp(64, 2048)
+        .clamp(32, 2048)
         .next_multiple_of(16)
         .min(size);
     let planes = shape.batches * shape.groups;

@@ -6,13 +6,15 @@ use super::rows::{TOGETHER, dots};
 use super::vectorised;
 use super::window::{Matrix, Window, multiply};
 use rayon::prelude::*;
-use weightstream::Dtype;
 
-/// Columns of the right matrix that are widened to float32 at once, and rows.
-const PANEL: [usize; 2] = [512, 128];
+/// Of matrices that have to be widened to float32, how much is at once: so many rows of the left one, of what is summed
+/// so many places, and so many columns of the right one.
+const PANEL: [usize; 3] = [256, 512, 128];
 /// Elements of the left matrix, and of the right one, that are multiplied with each other before the next ones are
 /// read: together they stay in the second level cache.
 const CACHED: usize = 1 << 16;
+/// Rows that a layer's weights are multiplied with as they lie in memory; more are worth packing.
+const FEW: usize = 64;
 /// Multiplications that are worth a second thread.
 const WORTH_A_THREAD: usize = 1 << 17;
 
@@ -36,8 +38,9 @@ pub fn product<A: Real, B: Real, T: Real>(
     threads: usize,
 ) {
     let (m, n, k) = (to.rows, to.columns, a.columns);
-    // A layer's weights are like this: no part of them has to be copied into another order.
-    if b.row_stride == 1 && k >= TOGETHER {
+    // A layer's weights are like this: for few rows it isn't worth while to copy parts of them into another order.
+    let weights = b.row_stride == 1;
+    if weights && k >= TOGETHER && (m <= FEW || bfloat16::takes::<A, B>()) {
         return rows_with_rows(a, b, bias, to, threads);
     }
     let pieces = if m * n * k < WORTH_A_THREAD {
@@ -50,6 +53,12 @@ pub fn product<A: Real, B: Real, T: Real>(
     } else {
         (m.div_ceil(pieces).next_multiple_of(16), n)
     };
+    let rows = match A::matrix(a) {
+        Some(_) => rows,
+        // Weights may come from the disk: they are read once for as many rows as it takes to be worth that.
+        None if weights => rows.min(4 * PANEL[0]),
+        None => rows.min(PANEL[0]),
+    };
     let compute = |(row, column, mut to): (usize, usize, Window<'_, T>)| {
         let a = a.part(row..row + to.rows, 0..k);
         let b = b.part(0..k, column..column + to.columns);
@@ -61,7 +70,7 @@ pub fn product<A: Real, B: Real, T: Real>(
         block(a, b, bias, &mut to);
     };
     let parts = to.parts(rows, columns);
-    if parts.len() == 1 {
+    if parts.len() == 1 || threads == 1 {
         parts.into_iter().for_each(compute);
     } else {
         parts.into_par_iter().for_each(compute);
@@ -76,21 +85,20 @@ fn block<A: Real, B: Real, T: Real>(
     to: &mut Window<'_, T>,
 ) {
     let (m, n) = (to.rows, to.columns);
-    let (mut widened, mut panel) = (Vec::new(), Vec::new());
-    let a = singles(&a, &mut widened);
+    let mut memory = [Vec::new(), Vec::new()];
     if let Some(mut to) = to.as_singles() {
-        accumulate(a, b, &mut panel, &mut to);
+        accumulate(a, b, &mut memory, &mut to);
         return (0..m).for_each(|row| add_bias(bias, row, to.row(row)));
     }
-    let mut sums = vec![0f32; m * n.min(PANEL[1])];
-    for column in (0..n).step_by(PANEL[1]) {
-        let width = PANEL[1].min(n - column);
+    let mut sums = vec![0f32; m * n.min(PANEL[2])];
+    for column in (0..n).step_by(PANEL[2]) {
+        let width = PANEL[2].min(n - column);
         let sums = &mut sums[..m * width];
         if let Ok(mut window) = Window::new(sums, m, width, width) {
             accumulate(
                 a,
                 b.part(0..b.rows, column..column + width),
-                &mut panel,
+                &mut memory,
                 &mut window,
             );
         }
@@ -106,24 +114,24 @@ fn block<A: Real, B: Real, T: Real>(
 }
 
 /// `to` = `a` · `b`, of which panels are widened to float32 if they are something shorter.
-fn accumulate<B: Real>(
-    a: Matrix<'_, f32>,
+fn accumulate<A: Real, B: Real>(
+    a: Matrix<'_, A>,
     b: Matrix<'_, B>,
-    panel: &mut Vec<f32>,
+    memory: &mut [Vec<f32>; 2],
     to: &mut Window<'_, f32>,
 ) {
-    if let Some(b) = B::matrix(b) {
+    if let (Some(a), Some(b)) = (A::matrix(a), B::matrix(b)) {
         return multiply(a, b, to, false);
     }
-    let (k, n) = (b.rows, b.columns);
+    let (k, [left, right]) = (b.rows, memory);
     if k == 0 {
         (0..to.rows).for_each(|row| to.row(row).fill(0.0));
     }
-    for row in (0..k).step_by(PANEL[0]) {
-        let rows = row..k.min(row + PANEL[0]);
-        let a = a.part(0..a.rows, rows.clone());
-        let widened = singles_of(&b.part(rows, 0..n), panel);
-        multiply(a, widened, to, row > 0);
+    for place in (0..k).step_by(PANEL[1]) {
+        let places = place..k.min(place + PANEL[1]);
+        let a = a.part(0..a.rows, places.clone());
+        let b = b.part(places, 0..b.columns);
+        multiply(singles(&a, left), singles(&b, right), to, place > 0);
     }
 }
 
@@ -176,19 +184,19 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
     threads: usize,
 ) {
     let (k, m) = (a.columns, to.rows);
-    let mut memory = Vec::new();
     let as_they_are = match a.contiguous() {
-        Some(rows) if bfloat16::is_fast() && B::DTYPE == Dtype::BF16 => A::bfloat16(rows),
+        Some(rows) if bfloat16::takes::<A, B>() => A::bfloat16(rows),
         _ => None,
     };
-    let rows = match a.contiguous().and_then(A::slice) {
-        Some(rows) => rows,
-        None if as_they_are.is_some() => &[],
-        None => {
+    let mut memory = Vec::new();
+    let all = match a.contiguous().and_then(A::slice) {
+        Some(rows) => Some(rows),
+        None if as_they_are.is_none() && m * k <= CACHED => {
             memory.resize(m * k, 0.0);
             widen(&a, &mut memory);
-            &memory
+            Some(&memory[..])
         }
+        None => None,
     };
     let together = (CACHED / k).clamp(4, 128).next_multiple_of(4);
     // As many columns as stay in the cache, but some for each thread.
@@ -205,9 +213,19 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
         };
         let mut sums = vec![0f32; m.min(together) * to.columns];
         let mut tile = vec![[0f32; TOGETHER]; m.min(together)];
+        let mut widened = Vec::new();
         for first in (0..m).step_by(together) {
             let count = together.min(m - first);
             let part = first * k..(first + count) * k;
+            let rows = match all {
+                Some(rows) => &rows[part.clone()],
+                None if as_they_are.is_some() => &[],
+                None => {
+                    widened.resize(count * k, 0.0);
+                    widen(&a.part(first..first + count, 0..k), &mut widened);
+                    &widened
+                }
+            };
             for column in (0..to.columns).step_by(TOGETHER) {
                 // The last rows are repeated where there are no more.
                 let row = |index: usize| weights.row((column + index).min(to.columns - 1));
@@ -220,7 +238,7 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
                     (Some(rows), [Some(w0), Some(w1), Some(w2), Some(w3)]) => {
                         bfloat16::dots(&rows[part.clone()], k, [w0, w1, w2, w3], tile);
                     }
-                    _ => dots(&rows[part.clone()], k, weights, tile),
+                    _ => dots(rows, k, weights, tile),
                 }
                 let width = TOGETHER.min(to.columns - column);
                 for (sums, tile) in sums.chunks_mut(to.columns).zip(tile) {
@@ -257,4 +275,72 @@ fn add_bias(bias: Bias<'_>, row: usize, sums: &mut [f32]) {
             }
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    /// Integers, so that every order of sums gives the same number.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count)
+            .map(|place| ((place * 7 + seed) % 5) as f32 - 2.0)
+            .collect()
+    }
+
+    fn bfloat16s(numbers: &[f32]) -> Vec<bf16> {
+        numbers
+            .iter()
+            .map(|&number| bf16::from_f32(number))
+            .collect()
+    }
+
+    /// `a` · `b`, by the definition.
+    fn expected(a: &[f32], b: &[f32], [m, n, k]: [usize; 3]) -> Vec<f32> {
+        (0..m * n)
+            .map(|place| {
+                (0..k)
+                    .map(|i| a[place / n * k + i] * b[place % n * k + i])
+                    .sum()
+            })
+            .collect()
+    }
+
+    fn computed<A: Real, B: Real, T: Real>(
+        a: &[A],
+        b: &[B],
+        [m, n, k]: [usize; 3],
+        mut to: Vec<T>,
+    ) -> Vec<T> {
+        product(
+            Matrix::new(a, [m, k], [k, 1]).unwrap(),
+            Matrix::new(b, [k, n], [1, k]).unwrap(),
+            Bias::None,
+            Window::new(&mut to, m, n, n).unwrap(),
+            2,
+        );
+        to
+    }
+
+    /// Sizes below and above those of all panels, and none of their multiples.
+    #[test]
+    fn products_of_every_size_are_whole() {
+        for [m, n, k] in [
+            [3, 5, 7],
+            [FEW + 1, 131, 600],
+            [4 * PANEL[0] + 9, 21, 515],
+            [70, 300, 1],
+        ] {
+            let (a, b) = (numbers(m * k, 1), numbers(n * k, 3));
+            let expected = expected(&a, &b, [m, n, k]);
+            let zeros = vec![0f32; m * n];
+            let (short_a, short_b) = (bfloat16s(&a), bfloat16s(&b));
+            assert_eq!(computed(&a, &b, [m, n, k], zeros.clone()), expected);
+            assert_eq!(computed(&a, &short_b, [m, n, k], zeros.clone()), expected);
+            assert_eq!(computed(&short_a, &short_b, [m, n, k], zeros), expected);
+            let rounded = computed(&short_a, &short_b, [m, n, k], vec![bf16::ZERO; m * n]);
+            assert_eq!(rounded, bfloat16s(&expected));
+        }
+    }
 }
