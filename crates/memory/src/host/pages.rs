@@ -112,11 +112,9 @@ impl Pages {
         unsafe {
             match &self.shared {
                 Some(shared) => shared.discard(slot, start as usize),
-                None => drop(libc::madvise(
-                    start.cast(),
-                    self.chunk_bytes,
-                    libc::MADV_DONTNEED,
-                )),
+                None => {
+                    libc::madvise(start.cast(), self.chunk_bytes, libc::MADV_DONTNEED);
+                }
             }
         }
     }
