@@ -5,8 +5,8 @@ python -m bench.programs [NAME...] [--dtype fp32|bf16] [--seconds 6] [--folder .
 Each model is exported once and run three ways in turn: by torch, by the runtime with all weights in memory,
 and streamed through a quarter of them; then by the command `weightstream run`, for the memory of a process
 without Python.
-Needs what `make .venv/.bench .venv/.demo` installs. Fails where a result is not torch's, or a streamed one not the same bits as the resident one; SmolLM2 must
-also write the 64 tokens that `generate` writes.
+Needs what `make .venv/.bench .venv/.demo` installs. Fails where a result is not torch's, or a streamed one
+not the same bits as the resident one; SmolLM2 must also write the 64 tokens that `generate` writes.
 """
 
 import argparse
