@@ -13,8 +13,9 @@
  *
  * Threads. Every function may be called from any thread, and programs, tensors, states and flags may be shared.
  *
- * Weights are read when they are touched, by a handler of SIGSEGV that opening a program installs. It leaves faults of
- * other addresses to the handler that was there before; one that is installed later has to do the same.
+ * Weights are read when they are touched, by a handler of SIGSEGV (on Apple's systems SIGBUS) that opening a program
+ * installs. It leaves faults of other addresses to the handler that was there before; one that is installed later has
+ * to do the same.
  */
 
 

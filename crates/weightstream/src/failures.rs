@@ -48,7 +48,8 @@ impl State {
 
     fn tell(&mut self, thread: u32) {
         self.outside.remove(&thread);
-        self.alone &= !self.outside.is_empty();
+        // A library's worker is taken for the thread's own.
+        self.alone = false;
         if self.told.len() >= MANY && !self.told.contains_key(&thread) {
             self.told.retain(|&thread, _| is_alive(thread));
             self.outside.retain(|&thread| is_alive(thread));
@@ -188,12 +189,9 @@ impl Failures {
         state.error()
     }
 
-    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more. A library's
-    /// worker is taken for its own.
+    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
     pub fn told(&self, thread: u32) {
-        let mut state = self.lock();
-        state.alone = false;
-        state.tell(thread);
+        self.lock().tell(thread);
     }
 }
 

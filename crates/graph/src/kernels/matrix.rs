@@ -40,7 +40,10 @@ pub fn product<A: Real, B: Real, T: Real>(
     let (m, n, k) = (to.rows, to.columns, a.columns);
     // A layer's weights are like this: for few rows it isn't worth while to copy parts of them into another order.
     let weights = b.row_stride == 1;
-    if weights && k >= TOGETHER && (m <= FEW || bfloat16::takes::<A, B>()) {
+    if weights
+        && k >= TOGETHER
+        && (m <= FEW || (bfloat16::takes::<A, B>() && a.contiguous().is_some()))
+    {
         return rows_with_rows(a, b, bias, to, threads);
     }
     let pieces = if m * n * k < WORTH_A_THREAD {
@@ -137,13 +140,9 @@ fn accumulate<A: Real, B: Real>(
 
 /// The matrix in float32, in `memory` unless it is that already.
 fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut Vec<f32>) -> Matrix<'a, f32> {
-    match T::matrix(*matrix) {
-        Some(matrix) => matrix,
-        None => singles_of(matrix, memory),
+    if let Some(matrix) = T::matrix(*matrix) {
+        return matrix;
     }
-}
-
-fn singles_of<'a, T: Real>(matrix: &Matrix<'_, T>, memory: &'a mut Vec<f32>) -> Matrix<'a, f32> {
     let by_columns = matrix.row_stride == 1 && matrix.column_stride != 1;
     let rows = if by_columns {
         matrix.transposed()
@@ -189,14 +188,14 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
         _ => None,
     };
     let mut memory = Vec::new();
-    let all = match a.contiguous().and_then(A::slice) {
-        Some(rows) => Some(rows),
-        None if as_they_are.is_none() && m * k <= CACHED => {
+    let rows = match a.contiguous().and_then(A::slice) {
+        Some(rows) => rows,
+        None if as_they_are.is_some() => &[],
+        None => {
             memory.resize(m * k, 0.0);
             widen(&a, &mut memory);
-            Some(&memory[..])
+            &memory
         }
-        None => None,
     };
     let together = (CACHED / k).clamp(4, 128).next_multiple_of(4);
     // As many columns as stay in the cache, but some for each thread.
@@ -213,19 +212,9 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
         };
         let mut sums = vec![0f32; m.min(together) * to.columns];
         let mut tile = vec![[0f32; TOGETHER]; m.min(together)];
-        let mut widened = Vec::new();
         for first in (0..m).step_by(together) {
             let count = together.min(m - first);
             let part = first * k..(first + count) * k;
-            let rows = match all {
-                Some(rows) => &rows[part.clone()],
-                None if as_they_are.is_some() => &[],
-                None => {
-                    widened.resize(count * k, 0.0);
-                    widen(&a.part(first..first + count, 0..k), &mut widened);
-                    &widened
-                }
-            };
             for column in (0..to.columns).step_by(TOGETHER) {
                 // The last rows are repeated where there are no more.
                 let row = |index: usize| weights.row((column + index).min(to.columns - 1));
@@ -238,7 +227,7 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
                     (Some(rows), [Some(w0), Some(w1), Some(w2), Some(w3)]) => {
                         bfloat16::dots(&rows[part.clone()], k, [w0, w1, w2, w3], tile);
                     }
-                    _ => dots(rows, k, weights, tile),
+                    _ => dots(&rows[part.clone()], k, weights, tile),
                 }
                 let width = TOGETHER.min(to.columns - column);
                 for (sums, tile) in sums.chunks_mut(to.columns).zip(tile) {
