@@ -7,9 +7,15 @@ use super::vectorised;
 use super::window::{Matrix, Window, multiply};
 use rayon::prelude::*;
 
-/// Of matrices that have to be widened to float32, how much is at once: so many rows of the left one, of what is summed
-/// so many places, and so many columns of the right one.
-const PANEL: [usize; 3] = [256, 512, 128];
+/// Rows of a left matrix that are widened to float32 at once.
+const ROWS: usize = 256;
+/// The same where the right one is a layer's weights, which may come from the disk: each time they are read has to be
+/// worth that.
+const ROWS_FOR_WEIGHTS: usize = 1024;
+/// How much of each row, and of each column of the right matrix, is widened at once.
+const LENGTH: usize = 512;
+/// Columns of a product that are summed in float32 before they are rounded.
+const COLUMNS: usize = 128;
 /// Elements of the left matrix, and of the right one, that are multiplied with each other before the next ones are
 /// read: together they stay in the second level cache.
 const CACHED: usize = 1 << 16;
@@ -58,9 +64,8 @@ pub fn product<A: Real, B: Real, T: Real>(
     };
     let rows = match A::matrix(a) {
         Some(_) => rows,
-        // Weights may come from the disk: they are read once for as many rows as it takes to be worth that.
-        None if weights => rows.min(4 * PANEL[0]),
-        None => rows.min(PANEL[0]),
+        None if weights => rows.min(ROWS_FOR_WEIGHTS),
+        None => rows.min(ROWS),
     };
     let compute = |(row, column, mut to): (usize, usize, Window<'_, T>)| {
         let a = a.part(row..row + to.rows, 0..k);
@@ -93,9 +98,9 @@ fn block<A: Real, B: Real, T: Real>(
         accumulate(a, b, &mut memory, &mut to);
         return (0..m).for_each(|row| add_bias(bias, row, to.row(row)));
     }
-    let mut sums = vec![0f32; m * n.min(PANEL[2])];
-    for column in (0..n).step_by(PANEL[2]) {
-        let width = PANEL[2].min(n - column);
+    let mut sums = vec![0f32; m * n.min(COLUMNS)];
+    for column in (0..n).step_by(COLUMNS) {
+        let width = COLUMNS.min(n - column);
         let sums = &mut sums[..m * width];
         if let Ok(mut window) = Window::new(sums, m, width, width) {
             accumulate(
@@ -130,8 +135,8 @@ fn accumulate<A: Real, B: Real>(
     if k == 0 {
         (0..to.rows).for_each(|row| to.row(row).fill(0.0));
     }
-    for place in (0..k).step_by(PANEL[1]) {
-        let places = place..k.min(place + PANEL[1]);
+    for place in (0..k).step_by(LENGTH) {
+        let places = place..k.min(place + LENGTH);
         let a = a.part(0..a.rows, places.clone());
         let b = b.part(places, 0..b.columns);
         multiply(singles(&a, left), singles(&b, right), to, place > 0);
@@ -318,7 +323,7 @@ mod tests {
         for [m, n, k] in [
             [3, 5, 7],
             [FEW + 1, 131, 600],
-            [4 * PANEL[0] + 9, 21, 515],
+            [ROWS_FOR_WEIGHTS + 9, 21, 515],
             [70, 300, 1],
         ] {
             let (a, b) = (numbers(m * k, 1), numbers(n * k, 3));
