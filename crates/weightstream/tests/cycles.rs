@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use weightstream::{Options, Parameter, Part, Stream};
 
-const CYCLES: usize = 3_000;
+const CYCLES: usize = 10_000;
 const TOGETHER: usize = 20;
 const LENGTH: u64 = 1 << 20;
 
