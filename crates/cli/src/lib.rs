@@ -7,6 +7,7 @@ mod bar;
 mod commands;
 mod context;
 mod error;
+mod heap;
 mod npy;
 mod size;
 mod table;
@@ -41,6 +42,7 @@ pub fn definition() -> clap::Command {
 ///
 /// `python` is the interpreter that has called, if one has: it is asked about its torch.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, python: Option<PathBuf>) -> u8 {
+    heap::give_back_large_blocks();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -61,15 +61,6 @@ pub struct Report {
     pub blocks: Vec<BlockReport>,
 }
 
-/// The description of a program takes some megabytes while it is read, which the allocator would keep for the process.
-fn give_back_free_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it looks at what is free only.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// One block in one run.
 #[derive(Debug, Clone)]
 pub struct BlockReport {
@@ -88,12 +79,6 @@ impl Program {
     /// Files that can't be read, another version of the format, operators that are not known (all of them at once),
     /// or a budget that is too small.
     pub fn open(path: &Path, options: Options) -> Result<Self, ProgramError> {
-        let opened = Self::compiled(path, options);
-        give_back_free_memory();
-        opened
-    }
-
-    fn compiled(path: &Path, options: Options) -> Result<Self, ProgramError> {
         let found = archive::read(path, options.model.as_deref())?;
         let program = &found.program;
         let mut missing = Missing::default();

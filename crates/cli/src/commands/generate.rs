@@ -8,7 +8,7 @@ use weightstream_graph::{Options, Program};
 use weightstream_text::{End, Generated, Request, Sampling, TextModel, Tokenizer, generate};
 
 use crate::context::{Context, Outcome};
-use crate::{CliError, size};
+use crate::{CliError, heap, size};
 
 /// Go on after a prompt with a language model that weightstream.export_text wrote.
 ///
@@ -77,6 +77,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     };
     let program = Program::open(&arguments.program, options)
         .map_err(|error| CliError::Program(error.to_string()))?;
+    heap::trim();
     let model = TextModel::new(program)?;
     let prompt = tokenizer.encode(&arguments.prompt)?;
 

@@ -9,7 +9,7 @@ use weightstream_graph::{Input, InputKind, Options, Program, Report, Run, Value}
 use crate::context::{Context, Outcome};
 use crate::npy::{self, Array};
 use crate::table::Table;
-use crate::{CliError, size};
+use crate::{CliError, heap, size};
 
 /// Run a program that torch.export.save wrote.
 ///
@@ -66,6 +66,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     };
     let failed = |error: weightstream_graph::ProgramError| CliError::Program(error.to_string());
     let program = Program::open(&arguments.program, options).map_err(failed)?;
+    heap::trim();
     let inputs = inputs(&program, &arguments.inputs)?;
     for _ in 1..arguments.runs {
         program.run(&inputs).map_err(failed)?;

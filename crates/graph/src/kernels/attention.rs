@@ -3,6 +3,7 @@
 use super::convert::Real;
 use super::matrix::widen;
 use super::reduce::{exponentials, highest};
+use super::scratch::Scratch;
 use super::window::{Matrix, Window, multiply};
 use super::{exp, vectorised};
 use crate::OperatorError;
@@ -107,7 +108,7 @@ impl<T: Real> Block<'_, T> {
         let (depth, size) = (self.keys.columns, self.values.columns);
         // Row r is query r / group of head r % group: what is written together is together.
         let rows = queries * group;
-        let mut scaled = vec![0f32; rows * depth];
+        let mut scaled = Scratch::new(rows * depth);
         for (index, head) in self.heads.clone().enumerate() {
             let matrix = self.query.head(self.batch, head)?;
             for row in 0..queries {
@@ -126,11 +127,11 @@ impl<T: Real> Block<'_, T> {
             all
         };
         let width = KEYS.min(seen.max(1));
-        let mut scores = vec![0f32; rows * width];
+        let mut scores = Scratch::new(rows * width);
         let mut sums = vec![0f32; rows];
         let mut peaks = vec![f32::NEG_INFINITY; rows];
-        let mut result = vec![0f32; rows * size];
-        let mut memory = Vec::new();
+        let mut result = Scratch::zeros(rows * size);
+        let mut memory = Scratch::to_widen::<T>(width * depth.max(size));
         for start in (0..seen).step_by(KEYS) {
             let end = seen.min(start + KEYS);
             let width = end - start;
@@ -217,12 +218,12 @@ fn rescale(scores: &mut [f32], peak: &mut f32, before: &mut [f32]) -> (f32, f32)
 
 fn widened<'a, T: Real>(
     matrix: Matrix<'a, T>,
-    memory: &'a mut Vec<f32>,
+    memory: &'a mut [f32],
 ) -> Result<Matrix<'a, f32>, OperatorError> {
     if let Some(matrix) = T::matrix(matrix) {
         return Ok(matrix);
     }
-    memory.resize(matrix.rows * matrix.columns, 0.0);
+    let memory = &mut memory[..matrix.rows * matrix.columns];
     widen(&matrix, memory);
     Matrix::new(memory, [matrix.rows, matrix.columns], [matrix.columns, 1])
 }

@@ -3,6 +3,7 @@
 use super::convert::Real;
 use super::matrix::{Bias, product};
 use super::rows::correlate;
+use super::scratch::Scratch;
 use super::vectorised;
 use super::window::{Matrix, Window};
 use crate::OperatorError;
@@ -114,7 +115,7 @@ pub fn convolution<T: Real>(
                 product(weight, input.part(0..channels, columns), bias, to, 1);
             } else {
                 let width = to.columns;
-                let mut patches = vec![0f32; unfolded * width];
+                let mut patches = Scratch::zeros(unfolded * width);
                 unfold(shape, channels, input, columns, &mut patches);
                 let patches = Matrix::new(&patches, [unfolded, width], [width, 1])?;
                 product(weight, patches, bias, to, 1);
@@ -244,7 +245,7 @@ fn depthwise<T: Real>(
             let mut weights = vec![0f32; taps];
             T::load(&weight[channel * taps..(channel + 1) * taps], &mut weights);
             let bias = bias.map_or(0.0, |bias| bias[channel]);
-            let mut source = vec![0f32; padded[0] * padded[1] + LANES];
+            let mut source = Scratch::zeros(padded[0] * padded[1] + 2 * LANES);
             let [top, left] = [shape.padding[1], shape.padding[2]];
             let width = length.min(padded[1].saturating_sub(left));
             for y in 0..height.min(padded[0].saturating_sub(top)) {
@@ -258,9 +259,7 @@ fn depthwise<T: Real>(
             if across == 1 && down == 1 {
                 // Lines with their padding are one long line: short lines are as fast as long ones.
                 let all = (rows - 1) * padded[1] + outputs;
-                let mut sums = vec![0f32; all.next_multiple_of(LANES)];
-                let source_end = source.len();
-                source.resize(source_end + LANES, 0.0);
+                let mut sums = Scratch::new(all.next_multiple_of(LANES));
                 correlate(&source, &offsets, &weights, bias, &mut sums);
                 for (y, to) in to.chunks_mut(outputs).enumerate() {
                     T::store(&sums[y * padded[1]..y * padded[1] + outputs], to);
@@ -324,7 +323,7 @@ pub fn transposed_convolution<T: Real>(
             [channels, places],
             [places, 1],
         )?;
-        let mut spread = vec![0f32; rows * places];
+        let mut spread = Scratch::new(rows * places);
         product(
             weight,
             input,
@@ -332,7 +331,7 @@ pub fn transposed_convolution<T: Real>(
             Window::new(&mut spread, rows, places, places)?,
             1,
         );
-        let mut sums = vec![0f32; size];
+        let mut sums = Scratch::new(size);
         for (index, to) in to.chunks_mut(size).enumerate() {
             sums.fill(bias.map_or(0.0, |bias| bias[group * outputs + first + index]));
             let mut spread = spread[index * taps * places..].chunks(places);

@@ -3,6 +3,7 @@
 use super::bfloat16;
 use super::convert::Real;
 use super::rows::{TOGETHER, dots};
+use super::scratch::Scratch;
 use super::vectorised;
 use super::window::{Matrix, Window, multiply};
 use rayon::prelude::*;
@@ -92,13 +93,15 @@ fn block<A: Real, B: Real, T: Real>(
     bias: Bias<'_>,
     to: &mut Window<'_, T>,
 ) {
-    let (m, n) = (to.rows, to.columns);
-    let mut memory = [Vec::new(), Vec::new()];
+    let (m, n, length) = (to.rows, to.columns, b.rows.min(LENGTH));
+    let mut left = Scratch::to_widen::<A>(m * length);
     if let Some(mut to) = to.as_singles() {
-        accumulate(a, b, &mut memory, &mut to);
+        let mut right = Scratch::to_widen::<B>(length * n);
+        accumulate(a, b, [&mut left, &mut right], &mut to);
         return (0..m).for_each(|row| add_bias(bias, row, to.row(row)));
     }
-    let mut sums = vec![0f32; m * n.min(COLUMNS)];
+    let mut right = Scratch::to_widen::<B>(length * n.min(COLUMNS));
+    let mut sums = Scratch::new(m * n.min(COLUMNS));
     for column in (0..n).step_by(COLUMNS) {
         let width = COLUMNS.min(n - column);
         let sums = &mut sums[..m * width];
@@ -106,7 +109,7 @@ fn block<A: Real, B: Real, T: Real>(
             accumulate(
                 a,
                 b.part(0..b.rows, column..column + width),
-                &mut memory,
+                [&mut left, &mut right],
                 &mut window,
             );
         }
@@ -125,13 +128,13 @@ fn block<A: Real, B: Real, T: Real>(
 fn accumulate<A: Real, B: Real>(
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
-    memory: &mut [Vec<f32>; 2],
+    [left, right]: [&mut [f32]; 2],
     to: &mut Window<'_, f32>,
 ) {
     if let (Some(a), Some(b)) = (A::matrix(a), B::matrix(b)) {
         return multiply(a, b, to, false);
     }
-    let (k, [left, right]) = (b.rows, memory);
+    let k = b.rows;
     if k == 0 {
         (0..to.rows).for_each(|row| to.row(row).fill(0.0));
     }
@@ -144,7 +147,7 @@ fn accumulate<A: Real, B: Real>(
 }
 
 /// The matrix in float32, in `memory` unless it is that already.
-fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut Vec<f32>) -> Matrix<'a, f32> {
+fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut [f32]) -> Matrix<'a, f32> {
     if let Some(matrix) = T::matrix(*matrix) {
         return matrix;
     }
@@ -154,10 +157,10 @@ fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut Vec<f32>) -> Mat
     } else {
         *matrix
     };
-    memory.resize(rows.rows * rows.columns, 0.0);
+    let memory = &mut memory[..rows.rows * rows.columns];
     widen(&rows, memory);
     let widened = Matrix::new(memory, [rows.rows, rows.columns], [rows.columns, 1]);
-    // The memory was just made large enough.
+    // The memory is as long as that.
     let widened = widened.unwrap_or_else(|_| Matrix::empty());
     if by_columns {
         widened.transposed()
@@ -192,14 +195,14 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
         Some(rows) if bfloat16::takes::<A, B>() => A::bfloat16(rows),
         _ => None,
     };
-    let mut memory = Vec::new();
+    let mut memory;
     let rows = match a.contiguous().and_then(A::slice) {
         Some(rows) => rows,
         None if as_they_are.is_some() => &[],
         None => {
-            memory.resize(m * k, 0.0);
+            memory = Scratch::new(m * k);
             widen(&a, &mut memory);
-            &memory
+            &memory[..]
         }
     };
     let together = (CACHED / k).clamp(4, 128).next_multiple_of(4);
@@ -215,7 +218,7 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
             Bias::Columns(bias) => Bias::Columns(&bias[left..left + to.columns]),
             other => other,
         };
-        let mut sums = vec![0f32; m.min(together) * to.columns];
+        let mut sums = Scratch::new(m.min(together) * to.columns);
         let mut tile = vec![[0f32; TOGETHER]; m.min(together)];
         for first in (0..m).step_by(together) {
             let count = together.min(m - first);

@@ -10,6 +10,7 @@ mod matrix;
 mod reader;
 mod reduce;
 mod rows;
+mod scratch;
 mod window;
 
 pub use attention::{Attention, Heads, attention};
