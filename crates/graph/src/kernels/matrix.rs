@@ -14,7 +14,7 @@ const ROWS: usize = 256;
 /// worth that.
 const ROWS_FOR_WEIGHTS: usize = 1024;
 /// How much of each row, and of each column of the right matrix, is widened at once.
-const LENGTH: usize = 512;
+const LENGTH: usize = 256;
 /// Columns of a product that are summed in float32 before they are rounded.
 const COLUMNS: usize = 128;
 /// Elements of the left matrix, and of the right one, that are multiplied with each other before the next ones are
