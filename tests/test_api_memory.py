@@ -1,8 +1,15 @@
+import os
+import subprocess
+import sys
+
 import pytest
+from weightstream import memory
 from weightstream.memory import _cgroups_free, format_bytes, free_memory, parse_memory
 from weightstream.progress import Progress
 from weightstream.report import Stats
 from weightstream.timeline import _chrome
+
+from bench.cgroup import Cgroup, CgroupError
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,21 @@ def test_cgroup_limits_of_all_ancestors(tmp_path, version):
         (base / folder / names[1]).write_text("300")
         (base / folder / "memory.stat").write_text(f"anon 1\n{cache} 100\n")
     assert min(_cgroups_free(proc, tmp_path)) == 800
+
+
+def test_the_kernels_limit_counts():
+    if os.geteuid() != 0:
+        pytest.skip("control groups need root")
+    ask = "import runpy, sys; print(runpy.run_path(sys.argv[1])['free_memory']())"
+    try:
+        with Cgroup(f"weightstream-free-{os.getpid()}", 64 * 2**20) as group:
+            child = group.start(
+                [sys.executable, "-c", ask, memory.__file__], stdout=subprocess.PIPE, text=True
+            )
+            answer, _ = child.communicate(timeout=300)
+    except CgroupError as error:
+        pytest.skip(str(error))
+    assert 32 * 2**20 < int(answer) < 64 * 2**20
 
 
 def test_format_bytes():

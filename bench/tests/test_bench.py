@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +76,27 @@ def test_version_1_group_gets_its_limits(tmp_path: Path) -> None:
     assert (tmp_path / "blkio/one/blkio.throttle.read_bps_device").read_text() == "8:0 600"
     (tmp_path / "memory/one/memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 0\n")
     assert not group.killed()
+
+
+@pytest.fixture
+def throttled(tmp_path: Path) -> Iterator[Cgroup]:
+    if os.geteuid() != 0:
+        pytest.skip("control groups need root")
+    try:
+        with Cgroup(f"weightstream-bench-{os.getpid()}", 64 << 20, 5 << 20, disk_of(tmp_path)) as group:
+            yield group
+    except CgroupError as error:
+        pytest.skip(str(error))
+
+
+def test_the_kernel_takes_both_limits(throttled: Cgroup) -> None:
+    name = "io.max" if throttled.is_version_2 else "blkio.throttle.read_bps_device"
+    assert str(5 << 20) in (throttled.io_folder / name).read_text()
+    assert throttled.start(["true"]).wait() == 0
+    assert not throttled.killed()
+    assert throttled.start([sys.executable, "-c", "bytes(range(256)) * 2**20"]).wait() == -signal.SIGKILL
+    assert throttled.killed()
+    assert 32 << 20 < throttled.peak_memory() <= 64 << 20
 
 
 def test_without_control_groups_it_says_what_is_missing(tmp_path: Path) -> None:
