@@ -1,16 +1,19 @@
 //! Convolutions over up to three dimensions, forwards and transposed.
 
 use super::convert::Real;
-use super::matrix::{Bias, product};
+use super::matrix::{Bias, product, sum_of_products};
 use super::rows::correlate;
 use super::scratch::Scratch;
 use super::vectorised;
 use super::window::{Matrix, Window};
 use crate::OperatorError;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Elements of unfolded input that one thread works on: a second level cache of them.
 const UNFOLDED: usize = 1 << 18;
+/// Outputs of one channel that are worth reading its weights for.
+const WORTH_WEIGHTS: usize = 128;
 /// Outputs of a depthwise convolution that stay in registers.
 const LANES: usize = 64;
 
@@ -77,8 +80,8 @@ pub fn convolution<T: Real>(
         return depthwise(shape, input, weight, bias, to);
     }
     let (size, unfolded) = (shape.output_size(), channels * shape.taps());
-    let tile = (UNFOLDED / unfolded.max(1))
-        .clamp(32, 2048)
+    let tile = (UNFOLDED / unfolded.max(outputs).max(1))
+        .clamp(WORTH_WEIGHTS, 2048)
         .next_multiple_of(16)
         .min(size);
     let planes = shape.batches * shape.groups;
@@ -114,11 +117,16 @@ pub fn convolution<T: Real>(
                 let input = Matrix::new(input, [channels, size], [size, 1])?;
                 product(weight, input.part(0..channels, columns), bias, to, 1);
             } else {
-                let width = to.columns;
-                let mut patches = Scratch::zeros(unfolded * width);
-                unfold(shape, channels, input, columns, &mut patches);
-                let patches = Matrix::new(&patches, [unfolded, width], [width, 1])?;
-                product(weight, patches, bias, to, 1);
+                // As many channels at once as stay in the cache.
+                let (width, taps) = (to.columns, shape.taps());
+                let together = (UNFOLDED / (width * taps).max(1)).clamp(1, channels.max(1)) * taps;
+                let patches = |range: Range<usize>, to: &mut [f32]| {
+                    let first = range.start / taps * shape.input_size();
+                    let channels = range.len() / taps;
+                    to.fill(0.0);
+                    unfold(shape, channels, &input[first..], columns.clone(), to);
+                };
+                sum_of_products(weight, together, patches, bias, to)?;
             }
             Ok(())
         })
@@ -129,7 +137,7 @@ fn unfold<T: Real>(
     shape: &Convolution,
     channels: usize,
     input: &[T],
-    columns: std::ops::Range<usize>,
+    columns: Range<usize>,
     to: &mut [f32],
 ) {
     let width = columns.len();

@@ -6,7 +6,9 @@ use super::rows::{TOGETHER, dots};
 use super::scratch::Scratch;
 use super::vectorised;
 use super::window::{Matrix, Window, multiply};
+use crate::OperatorError;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows of a left matrix that are widened to float32 at once.
 const ROWS: usize = 256;
@@ -86,6 +88,52 @@ pub fn product<A: Real, B: Real, T: Real>(
     }
 }
 
+/// `to` = `a` · b + `bias` on this thread. b is made as it is needed: `rows` writes those of its rows that it is asked for
+/// into memory with room for `length` of them.
+///
+/// # Errors
+/// Shapes that don't go together.
+pub fn sum_of_products<A: Real, T: Real>(
+    a: Matrix<'_, A>,
+    length: usize,
+    mut rows: impl FnMut(Range<usize>, &mut [f32]),
+    bias: Bias<'_>,
+    to: Window<'_, T>,
+) -> Result<(), OperatorError> {
+    let (m, n, k) = (to.rows, to.columns, a.columns);
+    let mut memory = Scratch::new(length * n);
+    let mut left = Scratch::to_widen::<A>(m.min(ROWS) * length.min(LENGTH));
+    let mut sums = Scratch::to_widen::<T>(m * n);
+    let mut parts = to.parts(ROWS, n);
+    // Once also where there is nothing to sum: that is zeros.
+    for start in (0..k.max(1)).step_by(length.max(1)) {
+        let range = start..k.min(start + length);
+        let memory = &mut memory[..range.len() * n];
+        rows(range.clone(), memory);
+        let b = Matrix::new(memory, [range.len(), n], [n, 1])?;
+        for (row, _, part) in &mut parts {
+            let a = a.part(*row..*row + part.rows, range.clone());
+            let mut part = match part.as_singles() {
+                Some(part) => part,
+                None => Window::new(&mut sums[*row * n..], part.rows, n, n)?,
+            };
+            accumulate(a, b, [&mut left, &mut []], &mut part, start > 0);
+        }
+    }
+    for (first, _, mut part) in parts {
+        for row in 0..part.rows {
+            if let Some(mut part) = part.as_singles() {
+                add_bias(bias, first + row, part.row(row));
+            } else {
+                let sums = &mut sums[(first + row) * n..][..n];
+                add_bias(bias, first + row, sums);
+                T::store(sums, part.row(row));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A product on this thread.
 fn block<A: Real, B: Real, T: Real>(
     a: Matrix<'_, A>,
@@ -97,7 +145,7 @@ fn block<A: Real, B: Real, T: Real>(
     let mut left = Scratch::to_widen::<A>(m * length);
     if let Some(mut to) = to.as_singles() {
         let mut right = Scratch::to_widen::<B>(length * n);
-        accumulate(a, b, [&mut left, &mut right], &mut to);
+        accumulate(a, b, [&mut left, &mut right], &mut to, false);
         return (0..m).for_each(|row| add_bias(bias, row, to.row(row)));
     }
     let mut right = Scratch::to_widen::<B>(length * n.min(COLUMNS));
@@ -111,6 +159,7 @@ fn block<A: Real, B: Real, T: Real>(
                 b.part(0..b.rows, column..column + width),
                 [&mut left, &mut right],
                 &mut window,
+                false,
             );
         }
         let bias = match bias {
@@ -124,25 +173,26 @@ fn block<A: Real, B: Real, T: Real>(
     }
 }
 
-/// `to` = `a` · `b`, of which panels are widened to float32 if they are something shorter.
+/// `to` = `a` · `b`, or that added to what is there. Panels are widened to float32 if they are something shorter.
 fn accumulate<A: Real, B: Real>(
     a: Matrix<'_, A>,
     b: Matrix<'_, B>,
     [left, right]: [&mut [f32]; 2],
     to: &mut Window<'_, f32>,
+    add: bool,
 ) {
     if let (Some(a), Some(b)) = (A::matrix(a), B::matrix(b)) {
-        return multiply(a, b, to, false);
+        return multiply(a, b, to, add);
     }
     let k = b.rows;
-    if k == 0 {
+    if k == 0 && !add {
         (0..to.rows).for_each(|row| to.row(row).fill(0.0));
     }
     for place in (0..k).step_by(LENGTH) {
         let places = place..k.min(place + LENGTH);
         let a = a.part(0..a.rows, places.clone());
         let b = b.part(places, 0..b.columns);
-        multiply(singles(&a, left), singles(&b, right), to, place > 0);
+        multiply(singles(&a, left), singles(&b, right), to, add || place > 0);
     }
 }
 
@@ -318,6 +368,45 @@ mod tests {
             2,
         );
         to
+    }
+
+    fn summed<A: Real, T: Real>(
+        a: &[A],
+        b: &[f32],
+        [m, n, k]: [usize; 3],
+        length: usize,
+        mut to: Vec<T>,
+    ) -> Vec<T> {
+        let rows = |range: Range<usize>, memory: &mut [f32]| {
+            for (row, line) in range.zip(memory.chunks_mut(n)) {
+                let column = line.iter_mut().enumerate();
+                column.for_each(|(column, number)| *number = b[column * k + row]);
+            }
+        };
+        let (a, window) = (
+            Matrix::new(a, [m, k], [k, 1]).unwrap(),
+            Window::new(&mut to, m, n, n).unwrap(),
+        );
+        sum_of_products(a, length, rows, Bias::None, window).unwrap();
+        to
+    }
+
+    #[test]
+    fn a_product_is_the_sum_of_its_parts() {
+        for [m, n, k] in [[3, 5, 7], [ROWS + 9, 21, 615], [3, 5, 0]] {
+            let (a, b) = (numbers(m * k, 1), numbers(n * k, 3));
+            let expected = expected(&a, &b, [m, n, k]);
+            // What was there before is nobody's.
+            let (before, short_before) = (vec![9f32; m * n], vec![bf16::ONE; m * n]);
+            let short_a = bfloat16s(&a);
+            for length in [1, 7, 600, 615] {
+                let size = [m, n, k];
+                assert_eq!(summed(&a, &b, size, length, before.clone()), expected);
+                assert_eq!(summed(&short_a, &b, size, length, before.clone()), expected);
+                let rounded = summed(&short_a, &b, size, length, short_before.clone());
+                assert_eq!(rounded, bfloat16s(&expected));
+            }
+        }
     }
 
     /// Sizes below and above those of all panels, and none of their multiples.
