@@ -101,33 +101,36 @@ pub fn sum_of_products<A: Real, T: Real>(
     to: Window<'_, T>,
 ) -> Result<(), OperatorError> {
     let (m, n, k) = (to.rows, to.columns, a.columns);
+    let height = m.div_ceil(m.div_ceil(2 * ROWS).max(1));
     let mut memory = Scratch::new(length * n);
-    let mut left = Scratch::to_widen::<A>(m.min(ROWS) * length.min(LENGTH));
-    let mut sums = Scratch::to_widen::<T>(m * n);
-    let mut parts = to.parts(ROWS, n);
-    // Once also where there is nothing to sum: that is zeros.
-    for start in (0..k.max(1)).step_by(length.max(1)) {
-        let range = start..k.min(start + length);
-        let memory = &mut memory[..range.len() * n];
-        rows(range.clone(), memory);
-        let b = Matrix::new(memory, [range.len(), n], [n, 1])?;
-        for (row, _, part) in &mut parts {
-            let a = a.part(*row..*row + part.rows, range.clone());
-            let mut part = match part.as_singles() {
+    let mut left = Scratch::to_widen::<A>(height * length.min(LENGTH));
+    let mut sums = Scratch::to_widen::<T>(height * n);
+    let mut made = None;
+    // Rows of `a` outermost: it may come from the disk, and making b again costs a tenth of multiplying with it.
+    for (row, _, mut part) in to.parts(height, n) {
+        // Once also where there is nothing to sum: that is zeros.
+        for start in (0..k.max(1)).step_by(length.max(1)) {
+            let range = start..k.min(start + length);
+            let memory = &mut memory[..range.len() * n];
+            if made != Some(start) {
+                rows(range.clone(), memory);
+                made = Some(start);
+            }
+            let b = Matrix::new(memory, [range.len(), n], [n, 1])?;
+            let a = a.part(row..row + part.rows, range);
+            let mut to = match part.as_singles() {
                 Some(part) => part,
-                None => Window::new(&mut sums[*row * n..], part.rows, n, n)?,
+                None => Window::new(&mut sums, part.rows, n, n)?,
             };
-            accumulate(a, b, [&mut left, &mut []], &mut part, start > 0);
+            accumulate(a, b, [&mut left, &mut []], &mut to, start > 0);
         }
-    }
-    for (first, _, mut part) in parts {
-        for row in 0..part.rows {
+        for line in 0..part.rows {
             if let Some(mut part) = part.as_singles() {
-                add_bias(bias, first + row, part.row(row));
+                add_bias(bias, row + line, part.row(line));
             } else {
-                let sums = &mut sums[(first + row) * n..][..n];
-                add_bias(bias, first + row, sums);
-                T::store(sums, part.row(row));
+                let sums = &mut sums[line * n..(line + 1) * n];
+                add_bias(bias, row + line, sums);
+                T::store(sums, part.row(line));
             }
         }
     }
@@ -393,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_product_is_the_sum_of_its_parts() {
-        for [m, n, k] in [[3, 5, 7], [ROWS + 9, 21, 615], [3, 5, 0]] {
+        for [m, n, k] in [[3, 5, 7], [2 * ROWS + 9, 21, 615], [3, 5, 0]] {
             let (a, b) = (numbers(m * k, 1), numbers(n * k, 3));
             let expected = expected(&a, &b, [m, n, k]);
             // What was there before is nobody's.
