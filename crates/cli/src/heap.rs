@@ -1,6 +1,6 @@
 //! The heap of the C library, which keeps what was given back to it: the command is asked to fit into little memory.
 
-/// Blocks of at least this many bytes are given back to the system when they are free. Without a limit of its own glibc
+/// Blocks of at least this many bytes are given back to the system when they are free. Without a fixed limit glibc
 /// raises it to the largest block it has seen, and keeps blocks up to that size in its heap, with holes between them.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED: libc::c_int = 512 << 10;

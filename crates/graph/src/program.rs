@@ -4,7 +4,7 @@ use crate::execute::Execution;
 use crate::graph::{self, Graph, Missing};
 use crate::signature::{Destination, Input, Origin, Signature};
 use crate::weights::{State, Weights};
-use crate::{Context, ProgramError, Tensor, Value, aliases, archive, schema};
+use crate::{Context, ProgramError, Tensor, Value, aliases, archive, kernels, schema};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -362,6 +362,13 @@ impl Program {
     /// A budget that is too small.
     pub fn resize(&self, memory: u64) -> Result<(), ProgramError> {
         Ok(self.weights.stream().resize(memory)?)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Other programs' kernels ask for theirs again.
+        kernels::release_scratch();
     }
 }
 

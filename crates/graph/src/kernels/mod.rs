@@ -21,6 +21,7 @@ pub use mathematics::{erf, exp, sigmoid, tanh};
 pub use matrix::{Bias, product};
 pub use reader::{Compute, Reader, compute_dtype};
 pub use reduce::{exponentials, highest, sum_of};
+pub use scratch::release_scratch;
 pub use window::{Matrix, Window, multiply_doubles};
 
 /// Runs `loops`, compiled for the widest vectors of this processor.

@@ -67,6 +67,11 @@ impl Drop for Scratch {
     }
 }
 
+/// Gives what no kernel uses now back to the system.
+pub fn release_scratch() {
+    free().clear();
+}
+
 /// The shortest free memory that is long enough. Where none is, the longest goes back to the system: what is made in
 /// its place serves both.
 fn reuse(length: usize) -> Option<Vec<f32>> {
