@@ -1,7 +1,7 @@
 //! Scaled dot product attention in blocks, so that no matrix of all scores is ever in memory.
 
 use super::convert::Real;
-use super::matrix::widen;
+use super::matrix::{singles, widen};
 use super::reduce::{exponentials, highest};
 use super::scratch::Scratch;
 use super::window::{Matrix, Window, multiply};
@@ -136,7 +136,8 @@ impl<T: Real> Block<'_, T> {
             let end = seen.min(start + KEYS);
             let width = end - start;
             let scores = &mut scores[..rows * width];
-            let keys = widened(self.keys.part(start..end, 0..depth), &mut memory)?;
+            let keys = self.keys.part(start..end, 0..depth);
+            let keys = singles(&keys, &mut memory);
             multiply(
                 scaled,
                 keys.transposed(),
@@ -156,7 +157,8 @@ impl<T: Real> Block<'_, T> {
                     vectorised(|| scores.iter_mut().for_each(|score| *score = rounded(*score)));
                 }
             }
-            let values = widened(self.values.part(start..end, 0..size), &mut memory)?;
+            let values = self.values.part(start..end, 0..size);
+            let values = singles(&values, &mut memory);
             multiply(
                 Matrix::new(scores, [rows, width], [width, 1])?,
                 values,
@@ -214,18 +216,6 @@ fn rescale(scores: &mut [f32], peak: &mut f32, before: &mut [f32]) -> (f32, f32)
             (factor, sum)
         },
     )
-}
-
-fn widened<'a, T: Real>(
-    matrix: Matrix<'a, T>,
-    memory: &'a mut [f32],
-) -> Result<Matrix<'a, f32>, OperatorError> {
-    if let Some(matrix) = T::matrix(matrix) {
-        return Ok(matrix);
-    }
-    let memory = &mut memory[..matrix.rows * matrix.columns];
-    widen(&matrix, memory);
-    Matrix::new(memory, [matrix.rows, matrix.columns], [matrix.columns, 1])
 }
 
 #[inline(always)]

@@ -38,6 +38,17 @@ pub enum Bias<'a> {
     Rows(&'a [f32]),
 }
 
+impl Bias<'_> {
+    /// What belongs to some of the product's rows and columns.
+    fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        match self {
+            Bias::None => Bias::None,
+            Bias::Columns(bias) => Bias::Columns(&bias[columns]),
+            Bias::Rows(bias) => Bias::Rows(&bias[rows]),
+        }
+    }
+}
+
 /// `to` = `a` · `b` + `bias`, by several threads. How the work is divided depends on the shapes and on `threads` only.
 pub fn product<A: Real, B: Real, T: Real>(
     a: Matrix<'_, A>,
@@ -73,11 +84,7 @@ pub fn product<A: Real, B: Real, T: Real>(
     let compute = |(row, column, mut to): (usize, usize, Window<'_, T>)| {
         let a = a.part(row..row + to.rows, 0..k);
         let b = b.part(0..k, column..column + to.columns);
-        let bias = match bias {
-            Bias::None => Bias::None,
-            Bias::Columns(bias) => Bias::Columns(&bias[column..column + to.columns]),
-            Bias::Rows(bias) => Bias::Rows(&bias[row..row + to.rows]),
-        };
+        let bias = bias.part(row..row + to.rows, column..column + to.columns);
         block(a, b, bias, &mut to);
     };
     let parts = to.parts(rows, columns);
@@ -165,10 +172,7 @@ fn block<A: Real, B: Real, T: Real>(
                 false,
             );
         }
-        let bias = match bias {
-            Bias::Columns(bias) => Bias::Columns(&bias[column..column + width]),
-            other => other,
-        };
+        let bias = bias.part(0..m, column..column + width);
         for (row, sums) in sums.chunks_mut(width).enumerate() {
             add_bias(bias, row, sums);
             T::store(sums, &mut to.row(row)[column..column + width]);
@@ -200,7 +204,7 @@ fn accumulate<A: Real, B: Real>(
 }
 
 /// The matrix in float32, in `memory` unless it is that already.
-fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut [f32]) -> Matrix<'a, f32> {
+pub fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut [f32]) -> Matrix<'a, f32> {
     if let Some(matrix) = T::matrix(*matrix) {
         return matrix;
     }
@@ -267,10 +271,7 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
         .next_multiple_of(16);
     let compute = |(_, left, mut to): (usize, usize, Window<'_, T>)| {
         let weights = b.transposed().part(left..left + to.columns, 0..k);
-        let bias_of_columns = match bias {
-            Bias::Columns(bias) => Bias::Columns(&bias[left..left + to.columns]),
-            other => other,
-        };
+        let bias = bias.part(0..m, left..left + to.columns);
         let mut sums = Scratch::new(m.min(together) * to.columns);
         let mut tile = vec![[0f32; TOGETHER]; m.min(together)];
         for first in (0..m).step_by(together) {
@@ -297,7 +298,7 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
             }
             for (row, sums) in sums.chunks_mut(to.columns).take(count).enumerate() {
                 let row = first + row;
-                add_bias(bias_of_columns, row, sums);
+                add_bias(bias, row, sums);
                 T::store(sums, to.row(row));
             }
         }

@@ -32,16 +32,12 @@ impl Scratch {
 
     /// `length` zeros.
     pub fn zeros(length: usize) -> Self {
-        match reuse(length) {
-            Some(mut memory) => {
-                memory[..length].fill(0.0);
-                Self { memory, length }
-            }
-            None => Self {
-                memory: vec![0.0; length],
-                length,
-            },
+        let mut reused = reuse(length);
+        if let Some(memory) = &mut reused {
+            memory[..length].fill(0.0);
         }
+        let memory = reused.unwrap_or_else(|| vec![0.0; length]);
+        Self { memory, length }
     }
 }
 
