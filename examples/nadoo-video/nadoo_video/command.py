@@ -141,18 +141,21 @@ def serve(
     memory: Memory = "25%",
     host: str = "127.0.0.1",
     port: int = 8765,
+    name: Annotated[
+        list[str] | None, typer.Option(help="a name by which browsers may call this machine, besides HOST")
+    ] = None,
 ) -> None:
     """Open the page on this machine."""
     import uvicorn
 
-    from nadoo_video.page.server import create_app
+    from nadoo_video.page.server import LOCAL, MOST_BYTES, create_app
 
     try:
-        application = create_app(open_model(model, memory), model)
+        application = create_app(open_model(model, memory), model, [*LOCAL, host, *(name or [])])
     except (ValueError, OSError, RuntimeError) as error:
         _fail(error)
     typer.echo(f"http://{host}:{port}")
-    uvicorn.run(application, host=host, port=port, log_level="warning")
+    uvicorn.run(application, host=host, port=port, log_level="warning", ws_max_size=MOST_BYTES)
 
 
 if __name__ == "__main__":

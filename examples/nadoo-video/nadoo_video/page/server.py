@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import weightstream
-from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from nadoo_video.model import WorldModel, weight_bytes
+from nadoo_video.page.origin import SameOriginMiddleware
 from nadoo_video.simulate import Piece, simulate
 from nadoo_video.site import FRAMES_PER_SECOND, Plan, PlanError, Site
 from nadoo_video.site.clips import site_of
@@ -29,19 +34,42 @@ from nadoo_video.site.render import render
 STATIC = Path(__file__).parent / "static"
 PRESETS = (3, 8, 12, 21, 34, 55)  # seeds of sites on which something happens
 MOST_VARIANTS = 16
+MOST_BYTES = 1 << 20  # that a browser may send at once; 16 plans of 100 steps have 64 KiB
+LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
-class Memory(BaseModel):
+class Memory(BaseModel, allow_inf_nan=False):
     """What the slider says: a share of the weights' size."""
 
     share: float
 
 
-def create_app(model: WorldModel, folder: Path) -> FastAPI:
-    """The application for one streamed model. One simulation runs at a time; others wait for their turn."""
-    app = FastAPI(title="NADOO-Video", openapi_url=None)
+class Wanted(BaseModel, allow_inf_nan=False):
+    """What the page asks to be simulated."""
+
+    plans: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_VARIANTS)
+    seconds: float = 8.0
+
+
+def create_app(model: WorldModel, folder: Path, hosts: Sequence[str] = LOCAL) -> FastAPI:
+    """The application for one streamed model. One simulation runs at a time; others wait for their turn.
+
+    Requests that name another host than `hosts`, or come from a page of another, are refused.
+    """
+    guards = [
+        Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        Middleware(SameOriginMiddleware),
+        Middleware(RequestBodyLimitMiddleware, max_body_size=MOST_BYTES),
+    ]
+    app = FastAPI(title="NADOO-Video", openapi_url=None, middleware=guards)
     total = weight_bytes(folder)
     turn = asyncio.Lock()
+
+    @app.exception_handler(RequestValidationError)
+    def wrong(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Without what was sent: Infinity can't be said back.
+        said = [{key: problem[key] for key in ("loc", "msg", "type")} for problem in error.errors()]
+        return JSONResponse({"detail": said}, 422)
 
     @app.get("/")
     def index() -> FileResponse:
@@ -77,9 +105,9 @@ def create_app(model: WorldModel, folder: Path) -> FastAPI:
     async def run(socket: WebSocket) -> None:
         await socket.accept()
         try:
-            asked = await socket.receive_json()
+            wanted = Wanted.model_validate_json(await socket.receive_text())
             async with turn:
-                await _run(socket, model, asked)
+                await _run(socket, model, wanted)
         except WebSocketDisconnect:
             pass
         except (PlanError, ValueError, TypeError, KeyError, weightstream.WeightstreamError) as error:
@@ -90,13 +118,9 @@ def create_app(model: WorldModel, folder: Path) -> FastAPI:
     return app
 
 
-async def _run(socket: WebSocket, model: WorldModel, asked: Any) -> None:
-    if not isinstance(asked, dict) or not isinstance(asked.get("plans"), list):
-        raise ValueError('expected {"plans": [...], "seconds": 8}')
-    plans = [Plan.from_json(plan) for plan in asked["plans"]]
-    if not 1 <= len(plans) <= MOST_VARIANTS:
-        raise ValueError(f"expected 1 to {MOST_VARIANTS} plans, came {len(plans)}")
-    pieces: Iterator[Piece] = simulate(model, plans, round(float(asked.get("seconds", 8)) * FRAMES_PER_SECOND))
+async def _run(socket: WebSocket, model: WorldModel, wanted: Wanted) -> None:
+    plans = [Plan.from_json(plan) for plan in wanted.plans]
+    pieces: Iterator[Piece] = simulate(model, plans, round(wanted.seconds * FRAMES_PER_SECOND))
     # A pass takes its time: the page goes on answering meanwhile.
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         await socket.send_json(

@@ -83,7 +83,7 @@ class Plan:
         site, wind = plan.get("site", 0), plan.get("wind")
         if isinstance(site, bool) or not isinstance(site, int) or not 0 <= site < 2**32:
             raise PlanError(f'expected a "site" from 0 to 2^32 - 1, came {site!r}')
-        if wind is not None and (isinstance(wind, bool) or not isinstance(wind, int | float) or abs(wind) > 1):
+        if wind is not None and (isinstance(wind, bool) or not isinstance(wind, int | float) or not abs(wind) <= 1):
             raise PlanError(f'expected a "wind" from -1 to 1, came {wind!r}')
         parsed = tuple(Step.from_json(step, number) for number, step in enumerate(steps, 1))
         return cls(parsed, site, wind)
