@@ -1,6 +1,7 @@
 """The native module (Rust). Everything here releases the GIL where it waits."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 class WeightstreamError(RuntimeError):
@@ -150,6 +151,21 @@ class Stream:
     def close(self) -> None: ...
     @property
     def closed(self) -> bool: ...
+
+def read_small(path: str, limit: int) -> bytes | None:
+    """The bytes of a regular file that has at most `limit` of them; None where there is nothing.
+
+    Raises CheckpointError, at once, where something else is there, or the file is larger or can't be read.
+    """
+
+def starts_with(path: str, start: bytes) -> bool:
+    """Whether a regular file is there that begins with these bytes."""
+
+def inside(folder: str, name: str) -> Path:
+    """The path of what is called `name` in a checkpoint's folder; it need not be there.
+
+    Raises CheckpointError where the name, or a link behind it, leads out of the folder and its hub's cache.
+    """
 
 def run_command(arguments: Sequence[str], executable: str) -> int:
     """Run the command `weightstream`; the first argument is its own name. Returns its exit code."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import nn
 from weightstream import _native
 from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.budget import Budget, Share, parse_budget
+from weightstream.config import read_config
 from weightstream.errors import CheckpointError
 from weightstream.gguf import is_gguf
 from weightstream.lazy import Source
@@ -231,13 +231,13 @@ def _renamed(
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    if not file.exists() and not (folder / "modules.json").exists():
+    config = read_config(folder)
+    if config is None and not (folder / "modules.json").exists():
         raise CheckpointError(
             f"{folder}: expected a folder with a config.json; for a module of your own and a checkpoint file "
             "there is weightstream.stream(module, checkpoint)"
         )
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return config or {}
 
 
 def _is_of(model_class: type[Any], library: str) -> bool:

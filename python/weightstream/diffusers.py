@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from weightstream.config import NAME, read_config, refused_by
 from weightstream.empty import empty
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Source, cast
@@ -28,10 +28,10 @@ def build(
     """The model of `folder` and the source of each of its weights."""
     import diffusers
 
-    described = config or json.loads((folder / "config.json").read_text())
+    described = config or read_config(folder) or {}
     if model_class is None:
-        name = described["_class_name"]
-        model_class = getattr(diffusers, name, None)
+        name = described.get("_class_name")
+        model_class = getattr(diffusers, str(name), None)
         if model_class is None:
             raise CheckpointError(
                 f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks"
@@ -41,7 +41,7 @@ def build(
     before = torch.get_default_dtype()
     torch.set_default_dtype(wanted)
     try:
-        with empty():
+        with refused_by("diffusers", folder / NAME), empty():
             model = model_class.from_config(described, **kwargs)
     finally:
         torch.set_default_dtype(before)

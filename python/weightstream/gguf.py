@@ -23,10 +23,7 @@ _lock = threading.Lock()
 
 def is_gguf(path: Path) -> bool:
     """Whether `path` is a GGUF file."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(4) == b"GGUF"
+    return _native.starts_with(str(path), b"GGUF")
 
 
 def config_of(path: Path, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

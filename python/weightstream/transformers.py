@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from weightstream import gguf
+from weightstream import _native, gguf
+from weightstream.config import NAME, read_config, refused_by
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Lazy, Source
 from weightstream.parameters import Slot, failure, slots
+from weightstream.small_file import read_list, read_object
 from weightstream.stored import Index, weights_in
+
+GENERATION = "generation_config.json"
+MODULES = "modules.json"
 
 
 def build(
@@ -40,24 +44,28 @@ def build(
         if config is None:
             from transformers import AutoConfig
 
-            config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
+            read_config(folder)
+            with refused_by("transformers", folder / NAME):
+                config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
         if model_class is None:
             model_class = _class_of(config, folder, kwargs)
         index = Index.open(weights_in(folder, "model"))
         lazies = {name: Lazy(stored, index.contents) for name, stored in index.tensors.items()}
-    model, report = model_class.from_pretrained(
-        None,
-        config=config,
-        state_dict=lazies,
-        output_loading_info=True,
-        **{_dtype_argument(): "auto" if dtype is None else dtype},
-        **kwargs,
-    )
+    with refused_by("transformers", folder):
+        model, report = model_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=lazies,
+            output_loading_info=True,
+            **{_dtype_argument(): "auto" if dtype is None else dtype},
+            **kwargs,
+        )
     if strict:
         _refuse(report, model_class)
     model.config.name_or_path = model.name_or_path = str(folder)
-    if model.can_generate() and (folder / "generation_config.json").exists():
-        model.generation_config = type(model.generation_config).from_pretrained(folder)
+    if model.can_generate() and read_object(folder, GENERATION) is not None:
+        with refused_by("transformers", folder / GENERATION):
+            model.generation_config = type(model.generation_config).from_pretrained(folder)
     return (
         index,
         model,
@@ -67,13 +75,14 @@ def build(
 
 def _transformer_part(folder: Path) -> Path:
     """`folder`, or the part of a sentence-transformers folder that holds the transformer."""
-    modules = folder / "modules.json"
-    if (folder / "config.json").exists() or not modules.exists():
+    parts = None if (folder / NAME).exists() else read_list(folder, MODULES)
+    if parts is None:
         return folder
-    for part in json.loads(modules.read_text()):
-        if part["type"].rpartition(".")[2] == "Transformer":
-            return folder / str(part["path"])
-    raise CheckpointError(f"{modules}: expected a part of type Transformer, found none")
+    for part in parts:
+        if isinstance(part, dict) and str(part.get("type")).rpartition(".")[2] == "Transformer":
+            path = str(part.get("path", ""))
+            return _native.inside(str(folder), path) if path else folder
+    raise CheckpointError(f"{folder / MODULES}: expected a part of type Transformer, got none")
 
 
 def _class_of(config: Any, folder: Path, kwargs: dict[str, Any]) -> type[Any]:

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
+use weightstream_source::open_regular;
 use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
@@ -41,7 +42,7 @@ impl Archive {
             expected,
             came,
         };
-        let (file, file_length) = crate::safetensors::open(path)?;
+        let (file, file_length) = open_regular(path)?;
         // Never looked for: an entry may hold another zip file, whose beginning is not this one's.
         let config = Config {
             archive_offset: ArchiveOffset::Known(0),
@@ -136,21 +137,16 @@ impl Archive {
     }
 
     /// Reads an entry from its beginning to its end.
-    ///
-    /// # Errors
-    /// There is no such entry, or it can't be read.
-    pub fn reader(&self, name: &str) -> Result<Take<File>, CheckpointError> {
+    fn reader(&self, name: &str) -> Result<Take<File>, CheckpointError> {
         let entry = self.get(name).ok_or_else(|| CheckpointError::Archive {
             file: self.path.clone(),
             expected: "an archive with the entries that torch.export.save writes",
             came: format!("one without {name:?}"),
         })?;
-        let open = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(entry.offset))?;
-            Ok(file.take(entry.length))
-        };
-        open().map_err(|source| io_error(&self.path, "read", source))
+        let (mut file, _) = open_regular(&self.path)?;
+        file.seek(SeekFrom::Start(entry.offset))
+            .map_err(|source| io_error(&self.path, "read", source))?;
+        Ok(file.take(entry.length))
     }
 }
 

@@ -1,8 +1,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Dtype;
+use weightstream_source::FileError;
+
 use crate::packed::PackedError;
+use crate::{Dtype, OutsideError};
 
 /// A checkpoint that cannot be used: which file, which tensor, what was expected and what came.
 #[derive(Debug, thiserror::Error)]
@@ -16,8 +18,11 @@ pub enum CheckpointError {
         source: io::Error,
     },
 
-    #[error("{}: expected a regular file, came something else", file.display())]
-    NotAFile { file: PathBuf },
+    #[error(transparent)]
+    File(#[from] FileError),
+
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
 
     #[error(
         "{}: expected a safetensors file, which has at least 8 bytes, came {length} bytes",
@@ -176,13 +181,13 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected a shard inside the index's folder, came {shard:?}",
+        "{}: tensor {tensor:?}: {source}",
         index.display()
     )]
     ShardOutside {
         index: PathBuf,
         tensor: String,
-        shard: String,
+        source: OutsideError,
     },
 
     #[error(

@@ -10,9 +10,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use weightstream_codec::quantised::Quantised;
+use weightstream_source::open_regular;
 
 use crate::index::Header;
-use crate::safetensors::open;
 use crate::{CheckpointError, Content, Dtype, Extent, Form, StoredFile, Tensor};
 
 /// How a GGUF file begins.
@@ -95,7 +95,7 @@ struct Row {
 /// Reads the header of the file at `path`; its contents are numbered from `first` on. Values of the metadata are JSON,
 /// long arrays only their `{"length": n}`.
 pub fn read(path: &Path, first: u32) -> Result<Header, CheckpointError> {
-    let (file, file_length) = open(path)?;
+    let (file, file_length) = open_regular(path)?;
     let mut input = Input {
         reader: BufReader::with_capacity(1 << 16, file),
         position: 0,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use crate::safetensors::{open, parse_json};
-use crate::{Checkpoint, CheckpointError};
+use weightstream_source::read_small;
+
+use crate::safetensors::parse_json;
+use crate::{Checkpoint, CheckpointError, inside};
 
 /// Names that transformers and diffusers look for, in their order.
 const NAMES: [&str; 8] = [
@@ -60,10 +61,9 @@ fn locate_file(path: PathBuf) -> Result<Located, CheckpointError> {
 
 fn locate_in_folder(folder: &Path) -> Result<Located, CheckpointError> {
     for name in NAMES {
-        let path = folder.join(name);
         // A broken link counts as there: opening it then says what is wrong.
-        if path.symlink_metadata().is_ok() {
-            return locate_file(path);
+        if folder.join(name).symlink_metadata().is_ok() {
+            return locate_file(inside(folder, name)?);
         }
     }
     let names = names_in(folder)?;
@@ -71,18 +71,19 @@ fn locate_in_folder(folder: &Path) -> Result<Located, CheckpointError> {
         names.iter().filter(|name| name.ends_with(ending)).collect()
     };
     if let [index] = ending(".safetensors.index.json")[..] {
-        return locate_file(folder.join(index));
+        return locate_file(inside(folder, index)?);
     }
     let files = ending(".safetensors");
     match files[..] {
         [] => Err(CheckpointError::NoCheckpoint {
             folder: folder.to_owned(),
         }),
-        [file] if Shard::parse(file).is_none() => locate_file(folder.join(file)),
+        [file] if Shard::parse(file).is_none() => locate_file(inside(folder, file)?),
         _ => {
             refuse_incomplete(folder, &files)?;
+            let files = files.into_iter().map(|file| inside(folder, file));
             Ok(Located {
-                files: files.into_iter().map(|file| folder.join(file)).collect(),
+                files: files.collect::<Result<_, _>>()?,
                 index: None,
             })
         }
@@ -189,22 +190,7 @@ pub(crate) struct ShardIndex {
 
 impl ShardIndex {
     fn read(path: PathBuf) -> Result<Self, CheckpointError> {
-        let (file, length) = open(&path)?;
-        if length > MAX_INDEX {
-            return Err(CheckpointError::HeaderTooLarge {
-                file: path,
-                length,
-                limit: MAX_INDEX,
-            });
-        }
-        let mut json = Vec::with_capacity(length as usize);
-        file.take(MAX_INDEX)
-            .read_to_end(&mut json)
-            .map_err(|source| CheckpointError::Io {
-                file: path.clone(),
-                action: "read the index",
-                source,
-            })?;
+        let json = read_small(&path, MAX_INDEX)?;
         let WeightMap {
             shards,
             mut weights,
@@ -241,17 +227,11 @@ impl ShardIndex {
                 let named = self.weights.iter().find(|(_, shard)| *shard == position);
                 named.map_or(String::new(), |(tensor, _)| tensor.clone())
             };
-            let mut components = Path::new(shard).components().peekable();
-            let inside = components.peek().is_some()
-                && components.all(|component| matches!(component, Component::Normal(_)));
-            if !inside {
-                return Err(CheckpointError::ShardOutside {
-                    index: self.path.clone(),
-                    tensor: tensor(),
-                    shard: shard.clone(),
-                });
-            }
-            let file = folder.join(shard);
+            let file = inside(folder, shard).map_err(|source| CheckpointError::ShardOutside {
+                index: self.path.clone(),
+                tensor: tensor(),
+                source,
+            })?;
             if !file.exists() {
                 return Err(CheckpointError::MissingShard {
                     index: self.path.clone(),

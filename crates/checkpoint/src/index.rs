@@ -3,6 +3,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use weightstream_source::open_regular;
+
 use crate::packed::Packed;
 use crate::{CheckpointError, Content, Dtype, gguf, huggingface, safetensors, torch};
 
@@ -134,7 +136,7 @@ pub(crate) struct Header {
 
 /// Reads the header of a file in whatever format it has. Its first content will be number `content`.
 fn read_header(path: &Path, content: u32) -> Result<Header, CheckpointError> {
-    let (file, _) = safetensors::open(path)?;
+    let (file, _) = open_regular(path)?;
     let mut start = Vec::with_capacity(16);
     file.take(16)
         .read_to_end(&mut start)

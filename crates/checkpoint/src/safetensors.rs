@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use weightstream_source::open_regular;
 
 use crate::index::{Header, sorted_by_name};
 use crate::{CheckpointError, Content, Dtype, Tensor};
@@ -21,7 +22,7 @@ const MAX_DIMENSIONS: usize = 64;
 
 /// Reads the header of the file at `path`; its tensors get `file` as their file.
 pub(crate) fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
-    let (mut reader, file_length) = open(path)?;
+    let (mut reader, file_length) = open_regular(path)?;
     if file_length < 8 {
         return Err(CheckpointError::TooShort {
             file: path.to_owned(),
@@ -80,27 +81,6 @@ pub(crate) fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
         metadata,
         contents: vec![Content::plain(path.to_owned(), file_length)],
     })
-}
-
-/// Opens a regular file for reading and gives its length.
-pub(crate) fn open(path: &Path) -> Result<(File, u64), CheckpointError> {
-    let failed = |action| {
-        move |source| CheckpointError::Io {
-            file: path.to_owned(),
-            action,
-            source,
-        }
-    };
-    // Asked before opening: opening a named pipe would wait for its writer.
-    let metadata = std::fs::metadata(path).map_err(failed("open"))?;
-    if !metadata.is_file() {
-        return Err(CheckpointError::NotAFile {
-            file: path.to_owned(),
-        });
-    }
-    let file = File::open(path).map_err(failed("open"))?;
-    let length = file.metadata().map_err(failed("open"))?.len();
-    Ok((file, length))
 }
 
 /// Feeds a JSON object to `seed`.

@@ -10,6 +10,7 @@ use std::path::Path;
 use common::{file, row, single, write};
 use tempfile::tempdir;
 use weightstream_checkpoint::{Checkpoint, CheckpointError, Dtype};
+use weightstream_source::FileError;
 
 fn names(checkpoint: &Checkpoint) -> Vec<&str> {
     let tensors = checkpoint.tensors.iter();
@@ -233,19 +234,24 @@ fn links_of_a_hub_cache_are_followed() {
     }
     fs::remove_file(here.join("blobs/2")).unwrap();
     let error = Checkpoint::open(&snapshot).unwrap_err();
-    assert!(matches!(&error, CheckpointError::Io { file, .. } if *file == path));
+    assert!(
+        matches!(&error, CheckpointError::File(FileError::Io { path: file, .. }) if *file == path)
+    );
 }
 
 #[test]
 fn a_path_that_is_no_file_is_named() {
     let folder = tempdir().unwrap();
     let error = Checkpoint::open(&folder.path().join("none.safetensors")).unwrap_err();
-    assert!(matches!(&error, CheckpointError::Io { .. }));
+    assert!(matches!(&error, CheckpointError::File(error) if error.is_missing()));
     assert!(error.to_string().contains("none.safetensors"));
     #[cfg(unix)]
     {
         let error = Checkpoint::open(Path::new("/dev/null")).unwrap_err();
-        assert!(matches!(error, CheckpointError::NotAFile { .. }));
+        assert!(matches!(
+            error,
+            CheckpointError::File(FileError::NotRegular { .. })
+        ));
     }
 }
 

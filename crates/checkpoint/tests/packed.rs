@@ -169,7 +169,7 @@ fn data_files_must_be_there_and_whole() {
     assert!(error.to_string().contains(&file_name(0)), "{error}");
     fs::remove_file(folder.path().join(file_name(0))).unwrap();
     let error = Packed::open(folder.path()).unwrap_err();
-    assert!(matches!(error, CheckpointError::Io { .. }), "{error}");
+    assert!(matches!(error, CheckpointError::File(_)), "{error}");
 }
 
 #[test]

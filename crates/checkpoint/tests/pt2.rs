@@ -1,5 +1,5 @@
 //! Exported programs: where their weights lie in the archive, and archives that lie.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::fs::File;
 use std::io::Write;

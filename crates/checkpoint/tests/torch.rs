@@ -1,5 +1,11 @@
 //! Archives of torch: what is in them, and what none may do. `fixtures` were written by torch 2.15.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    clippy::disallowed_methods
+)]
 
 use std::path::{Path, PathBuf};
 

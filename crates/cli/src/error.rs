@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use weightstream::{CheckpointError, StreamError};
 use weightstream_pack::PackError;
 use weightstream_source::sweep::SweepError;
-use weightstream_source::{OpenError, ReadError};
+use weightstream_source::{FileError, OpenError, ReadError};
 use weightstream_text::TextError;
 
 /// Why a command failed.
@@ -35,6 +35,15 @@ pub enum CliError {
         path: PathBuf,
         action: &'static str,
         source: io::Error,
+    },
+
+    #[error(transparent)]
+    Given(#[from] FileError),
+
+    #[error("{}: expected JSON, got {cause}", path.display())]
+    Json {
+        path: PathBuf,
+        cause: serde_json::Error,
     },
 
     /// A program, or an input of one, that can't be run.

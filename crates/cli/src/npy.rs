@@ -1,9 +1,10 @@
 //! Arrays as NumPy stores them: `numpy.lib.format`, versions 1 to 3, in C order.
 
-use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use weightstream::Dtype;
+use weightstream_source::open_regular;
 
 use crate::CliError;
 
@@ -13,6 +14,9 @@ pub struct Array {
     pub shape: Vec<usize>,
     pub bytes: Vec<u8>,
 }
+
+/// NumPy's own limit for a header is 10,000 bytes.
+const MAX_HEADER: u64 = 1 << 16;
 
 const DTYPES: [(&str, Dtype); 9] = [
     ("<f8", Dtype::F64),
@@ -28,56 +32,100 @@ const DTYPES: [(&str, Dtype); 9] = [
 
 /// Reads a file that `numpy.save` wrote.
 pub fn read(path: &Path) -> Result<Array, CliError> {
-    let bytes = std::fs::read(path).map_err(|source| CliError::File {
+    let failed = |source| CliError::File {
         path: path.to_owned(),
         action: "read",
         source,
-    })?;
-    parse(&bytes).ok_or_else(|| {
-        CliError::Program(format!(
-            "{}: expected a .npy file of numbers in C order, came something else",
+    };
+    let (mut file, length) = open_regular(path)?;
+    let mut start = Vec::new();
+    (&mut file)
+        .take(MAX_HEADER)
+        .read_to_end(&mut start)
+        .map_err(failed)?;
+    // Before there is memory for the data: the file must have as many bytes as its header says.
+    let header = Header::parse(&start).filter(|header| header.end() == Some(length));
+    let Some(Header {
+        dtype,
+        shape,
+        data,
+        bytes: size,
+    }) = header
+    else {
+        return Err(CliError::Program(format!(
+            "{}: expected a .npy file of numbers in C order, got something else",
             path.display()
-        ))
+        )));
+    };
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(size)
+        .map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
+    file.seek(SeekFrom::Start(data)).map_err(failed)?;
+    file.take(size as u64)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Ok(Array {
+        dtype,
+        shape,
+        bytes,
     })
 }
 
-fn parse(bytes: &[u8]) -> Option<Array> {
-    let rest = bytes.strip_prefix(b"\x93NUMPY")?;
-    let (length, rest) = match rest.first()? {
-        1 => (
-            u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?) as usize,
-            rest.get(4..)?,
-        ),
-        _ => (
-            u32::from_le_bytes(rest.get(2..6)?.try_into().ok()?) as usize,
-            rest.get(6..)?,
-        ),
-    };
-    let header = std::str::from_utf8(rest.get(..length)?).ok()?;
-    let after = |key: &str| Some(header.split_once(key)?.1.trim_start_matches([':', ' ']));
-    let descr = after("'descr'")?.strip_prefix('\'')?.split_once('\'')?.0;
-    if !after("'fortran_order'")?.starts_with("False") {
-        return None;
+/// What a file says of the numbers behind its header.
+struct Header {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Where they begin, from the start of the file.
+    data: u64,
+    /// Bytes that they take.
+    bytes: usize,
+}
+
+impl Header {
+    /// Where the file ends.
+    fn end(&self) -> Option<u64> {
+        self.data.checked_add(self.bytes as u64)
     }
-    let (sizes, _) = after("'shape'")?.strip_prefix('(')?.split_once(')')?;
-    let shape = sizes
-        .split(',')
-        .map(str::trim)
-        .filter(|size| !size.is_empty())
-        .map(|size| size.parse().ok())
-        .collect::<Option<Vec<usize>>>()?;
-    let (_, dtype) = DTYPES.iter().find(|(name, _)| *name == descr)?;
-    let expected = shape
-        .iter()
-        .try_fold(dtype.bits() as usize / 8, |bytes, &size| {
-            bytes.checked_mul(size)
-        })?;
-    let data = rest.get(length..)?;
-    (data.len() == expected).then(|| Array {
-        dtype: *dtype,
-        shape,
-        bytes: data.to_vec(),
-    })
+
+    fn parse(start: &[u8]) -> Option<Self> {
+        let rest = start.strip_prefix(b"\x93NUMPY")?;
+        let (length, rest) = match rest.first()? {
+            1 => (
+                u16::from_le_bytes(rest.get(2..4)?.try_into().ok()?) as usize,
+                rest.get(4..)?,
+            ),
+            _ => (
+                u32::from_le_bytes(rest.get(2..6)?.try_into().ok()?) as usize,
+                rest.get(6..)?,
+            ),
+        };
+        let header = std::str::from_utf8(rest.get(..length)?).ok()?;
+        let after = |key: &str| Some(header.split_once(key)?.1.trim_start_matches([':', ' ']));
+        let descr = after("'descr'")?.strip_prefix('\'')?.split_once('\'')?.0;
+        if !after("'fortran_order'")?.starts_with("False") {
+            return None;
+        }
+        let (sizes, _) = after("'shape'")?.strip_prefix('(')?.split_once(')')?;
+        let shape = sizes
+            .split(',')
+            .map(str::trim)
+            .filter(|size| !size.is_empty())
+            .map(|size| size.parse().ok())
+            .collect::<Option<Vec<usize>>>()?;
+        let (_, dtype) = DTYPES.iter().find(|(name, _)| *name == descr)?;
+        let bytes = shape
+            .iter()
+            .try_fold(dtype.bits() as usize / 8, |bytes, &size| {
+                bytes.checked_mul(size)
+            })?;
+        Some(Header {
+            dtype: *dtype,
+            shape,
+            data: (start.len() - rest.len() + length) as u64,
+            bytes,
+        })
+    }
 }
 
 /// Writes a file that `numpy.load` reads.

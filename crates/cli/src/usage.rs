@@ -7,6 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 use weightstream::{Checkpoint, Parameter, Part, Tensor, Use};
+use weightstream_source::read_small;
+
+use crate::CliError;
+
+/// Larger than any model's configuration.
+const MAX_CONFIG: u64 = 16 << 20;
 
 /// The parameters of a checkpoint and how passes use them.
 pub struct Usage {
@@ -45,8 +51,11 @@ const EMBEDDINGS: [&str; 6] = [
 
 impl Usage {
     /// Guesses from `checkpoint` and the `config.json` beside it.
-    pub fn guess(checkpoint: &Checkpoint, path: &Path) -> Self {
-        let config = config(path);
+    ///
+    /// # Errors
+    /// The `config.json` is there and can't be read, or is no JSON.
+    pub fn guess(checkpoint: &Checkpoint, path: &Path) -> Result<Self, CliError> {
+        let config = config(path)?;
         let number = |name: &str| config.get(name).and_then(Value::as_u64);
         let experts = number("num_experts").or_else(|| number("num_local_experts"));
         let routed = number("num_experts_per_tok").zip(experts);
@@ -100,11 +109,11 @@ impl Usage {
             step.block = blocks.len() as u32 + 1;
             steps.push(step);
         }
-        Self {
+        Ok(Self {
             parameters,
             steps,
             routed,
-        }
+        })
     }
 
     /// What pass number `pass` does.
@@ -217,12 +226,18 @@ fn scattered(pass: usize, number: usize) -> u64 {
     (mixed ^ (mixed >> 29)) >> 1
 }
 
-fn config(path: &Path) -> Value {
+/// Null where there is none.
+fn config(path: &Path) -> Result<Value, CliError> {
     let folder = if path.is_dir() {
         path
     } else {
         path.parent().unwrap_or(path)
     };
-    let text = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+    let file = folder.join("config.json");
+    match read_small(&file, MAX_CONFIG) {
+        Err(error) if error.is_missing() => Ok(Value::Null),
+        text => {
+            serde_json::from_slice(&text?).map_err(|cause| CliError::Json { path: file, cause })
+        }
+    }
 }

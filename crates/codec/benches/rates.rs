@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p weightstream-codec`; ends with a table of ratios. Weights are Gaussian, in chunks of 2 MiB, far more
 //! of them than the caches hold, in memory as a pool has it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::fs::File;
 use std::hint::black_box;

@@ -1,5 +1,5 @@
 //! Values of quantised blocks are those of the `gguf` package, bit for bit; `quantised/generate.py` has written them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use proptest::prelude::*;
 use weightstream_codec::Element;

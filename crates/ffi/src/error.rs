@@ -71,7 +71,9 @@ impl std::error::Error for Error {}
 impl From<ProgramError> for Error {
     fn from(error: ProgramError) -> Self {
         let status = match &error {
-            ProgramError::Io { .. } | ProgramError::Checkpoint(CheckpointError::Io { .. }) => {
+            ProgramError::Io { .. }
+            | ProgramError::File(_)
+            | ProgramError::Checkpoint(CheckpointError::Io { .. } | CheckpointError::File(_)) => {
                 Status::File
             }
             ProgramError::Stream(error) => of_stream(error),
@@ -99,7 +101,8 @@ impl From<TextError> for Error {
     fn from(error: TextError) -> Self {
         let status = match error {
             TextError::Program(error) => return error.into(),
-            TextError::TokenizerFile { .. } => Status::File,
+            TextError::TokenizerFile { .. } | TextError::File(_) => Status::File,
+            TextError::GenerationConfig { .. } => Status::Format,
             TextError::Interface(_) => Status::Unsupported,
             TextError::NotFinite { .. } => Status::Operator,
             // What remains is said about the prompt and how tokens are chosen.

@@ -69,7 +69,7 @@ pub unsafe extern "C" fn ws_text_new(
         Ok(Text {
             model: TextModel::new(Arc::clone(&program.program))?,
             tokenizer: Tokenizer::open(path)?,
-            ends: Tokenizer::ends(path),
+            ends: Tokenizer::ends(path)?,
         })
     };
     // SAFETY: the caller's promise.

@@ -1,6 +1,6 @@
 //! Programs in C, compiled with the system's compiler (or `CC`) and run: `smoke.c`, and what the documentation shows.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::ffi::OsStr;

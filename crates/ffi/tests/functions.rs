@@ -1,6 +1,6 @@
 //! The functions as Rust sees them: what a C compiler can't easily be brought to do.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;

@@ -1,4 +1,5 @@
 //! `include/weightstream.h` is what cbindgen makes of the sources: `WEIGHTSTREAM_HEADER=write` writes it anew.
+#![allow(clippy::disallowed_methods)]
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! A process in a control group of version 2, with the kernel's own files. Nothing is tested where memory is under version
 //! 1, or without root; `.ci/cgroup2` has both.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::fs::{create_dir, read_to_string, remove_dir, write};
 use std::hint::black_box;

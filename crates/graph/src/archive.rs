@@ -2,12 +2,15 @@
 
 use crate::ProgramError;
 use crate::schema::{self, ExportedProgram};
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use weightstream::{Archive, exported_models};
+use weightstream::source::read_small;
+use weightstream::{Archive, CheckpointError, exported_models, inside};
 
 /// Where a packed folder has its programs, as the archive had them.
 const MODELS: &str = "models";
+
+/// Larger than the JSON of any program: that of a language model of a hundred layers has 30 MB.
+const MAX_PROGRAM: u64 = 256 << 20;
 
 /// A program and where its weights are.
 pub struct Found {
@@ -33,7 +36,7 @@ impl Programs {
             let models = exported_models(&archive);
             return Ok(Self::Archive(Box::new(archive), models));
         }
-        let folder = path.join(MODELS);
+        let folder = inside(path, MODELS).map_err(CheckpointError::from)?;
         let mut names = Vec::new();
         for entry in folder.read_dir().map_err(io(&folder))? {
             let name = entry.map_err(io(&folder))?.file_name();
@@ -69,21 +72,18 @@ impl Programs {
 
     /// The program's JSON.
     pub fn text(&self, name: &str) -> Result<Vec<u8>, ProgramError> {
-        let mut text = Vec::new();
         match self {
             Self::Archive(archive, models) => {
                 let root = models.iter().find(|(_, other)| other == name);
                 let root = root.map_or("", |(root, _)| root);
                 let entry = format!("{root}{MODELS}/{name}.json");
-                let mut reader = archive.reader(&entry)?;
-                reader.read_to_end(&mut text).map_err(io(archive.path()))?;
+                Ok(archive.read(&entry, MAX_PROGRAM)?)
             }
             Self::Folder(folder, _) => {
-                let file = folder.join(Self::file(name));
-                text = std::fs::read(&file).map_err(io(&file))?;
+                let file = inside(folder, Self::file(name)).map_err(CheckpointError::from)?;
+                Ok(read_small(&file, MAX_PROGRAM)?)
             }
         }
-        Ok(text)
     }
 }
 

@@ -48,6 +48,8 @@ pub enum ProgramError {
         cause: std::io::Error,
     },
     #[error(transparent)]
+    File(#[from] weightstream::source::FileError),
+    #[error(transparent)]
     Checkpoint(#[from] weightstream::CheckpointError),
     #[error(transparent)]
     Stream(#[from] weightstream::StreamError),

@@ -1,5 +1,10 @@
 //! Every operator against what torch computes: the cases of `operators/generate.py` (`make fixtures` makes them anew).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods
+)]
 
 use base64::Engine;
 use flate2::read::GzDecoder;

@@ -4,6 +4,7 @@
 //! within the files; where one of these is not so it panics. `fuzz/` looks for such bytes as long as it is let, and
 //! `tests/seeds.rs` tries valid files with thousands of small damages in every run of the tests.
 #![allow(clippy::expect_used, clippy::panic)] // a panic is how a target tells what it found
+#![allow(clippy::disallowed_methods)] // it reads what it wrote
 
 mod archives;
 mod codec;

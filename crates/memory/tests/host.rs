@@ -4,7 +4,8 @@
     clippy::expect_used,
     clippy::panic,
     missing_docs,
-    clippy::undocumented_unsafe_blocks
+    clippy::undocumented_unsafe_blocks,
+    clippy::disallowed_methods
 )]
 
 mod child;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use weightstream_source::read_small;
+
 use crate::PackError;
 use crate::journal::JOURNAL;
 
@@ -22,6 +24,9 @@ const WEIGHTS: [&str; 14] = [
     ".onnx_data",
     ".weightstream",
 ];
+
+/// Larger than a tokenizer, and than a page of pictures: what is larger are weights by another name.
+const MAX_COMPANION: u64 = 1 << 30;
 
 /// Folders within folders that are looked into: sentence-transformers and diffusers need one.
 const DEPTH: usize = 3;
@@ -88,7 +93,7 @@ fn list(
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<(), PackError> {
-    let content = std::fs::read(from).map_err(PackError::io(from, "read"))?;
+    let content = read_small(from, MAX_COMPANION)?;
     write(to, &content, false)
 }
 
@@ -97,14 +102,16 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), PackError> {
 /// # Errors
 /// One is there already with another content, and may not be replaced.
 pub fn write(to: &Path, content: &[u8], overwrite: bool) -> Result<(), PackError> {
-    match std::fs::read(to) {
+    match read_small(to, MAX_COMPANION) {
         Ok(present) if present == content => return Ok(()),
-        Ok(_) if !overwrite => {
+        Err(error) if error.is_missing() => {}
+        _ if overwrite => {}
+        Ok(_) => {
             return Err(PackError::Companion {
                 path: to.to_owned(),
             });
         }
-        _ => {}
+        Err(error) => return Err(error.into()),
     }
     if let Some(parent) = to.parent() {
         std::fs::create_dir_all(parent).map_err(PackError::io(parent, "make the folder"))?;

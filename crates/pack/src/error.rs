@@ -2,7 +2,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use weightstream::CheckpointError;
-use weightstream_source::ReadError;
+use weightstream_source::{FileError, ReadError};
 
 use crate::verify::Damage;
 
@@ -16,6 +16,9 @@ pub enum PackError {
 
     #[error(transparent)]
     Read(#[from] ReadError),
+
+    #[error(transparent)]
+    File(#[from] FileError),
 
     #[error("{}: cannot {action}: {source}", path.display())]
     Io {

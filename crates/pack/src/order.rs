@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use weightstream::Tensor;
+use weightstream_source::read_small;
 
 use crate::PackError;
 
 /// Names of tensors in the order of their use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Order(pub Vec<String>);
+
+/// The names of 300,000 tensors.
+const MAX_ORDER: u64 = 32 << 20;
 
 /// Names that an error message can still show.
 const SHOWN: usize = 5;
@@ -20,13 +24,13 @@ impl Order {
     /// # Errors
     /// A file that can't be read, or anything else in it.
     pub fn read(path: &Path) -> Result<Self, PackError> {
-        let text = std::fs::read_to_string(path).map_err(PackError::io(path, "read the order"))?;
+        let text = read_small(path, MAX_ORDER)?;
         let wrong = |came: String| PackError::Order {
             path: path.to_owned(),
             came,
         };
         let mut value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         if let Some(tensors) = value.get_mut("tensors") {
             value = tensors.take();
         }

@@ -386,6 +386,7 @@ fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), PackError> {
 }
 
 /// Makes names durable.
+#[expect(clippy::disallowed_methods, reason = "a folder is opened")]
 fn sync_folder(folder: &Path) -> Result<(), PackError> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use weightstream_checkpoint::packed::{Frame, Packed};
+use weightstream_source::open_regular;
 
 use crate::PackError;
 use crate::pipeline::{Steps, run};
@@ -102,8 +103,7 @@ pub fn verify(
 /// Opens files and drops what the page cache has of them: what counts is what is on the disk.
 pub(crate) fn open_all(paths: &[PathBuf]) -> Result<Vec<File>, PackError> {
     let open = |path: &PathBuf| {
-        let file = File::open(path).map_err(PackError::io(path, "open"))?;
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        let (file, length) = open_regular(path)?;
         weightstream_source::drop_from_page_cache(
             &file,
             0,

@@ -1,5 +1,5 @@
 //! What is packed comes back, to the byte.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 use std::collections::HashMap;
 use std::fs;

@@ -32,7 +32,8 @@ pub struct Contents(pub Vec<Content>);
 impl Contents {
     #[staticmethod]
     fn plain(path: PathBuf) -> PyResult<Self> {
-        let length = std::fs::metadata(&path)?.len();
+        let (_, length) = weightstream::source::open_regular(&path)
+            .map_err(|error| CheckpointError::new_err(error.to_string()))?;
         Ok(Self(vec![Content::plain(path, length)]))
     }
 

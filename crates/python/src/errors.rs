@@ -78,7 +78,9 @@ pub fn from_program(error: weightstream_graph::ProgramError) -> PyErr {
     use weightstream_graph::ProgramError as Error;
     match error {
         Error::Stream(error) => from_stream(error),
-        Error::Checkpoint(error) => CheckpointError::new_err(error.to_string()),
+        error @ (Error::Checkpoint(_) | Error::File(_) | Error::Io { .. }) => {
+            CheckpointError::new_err(error.to_string())
+        }
         error => ProgramError::new_err(error.to_string()),
     }
 }

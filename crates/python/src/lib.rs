@@ -11,6 +11,7 @@ mod errors;
 mod faults;
 mod logging;
 mod program;
+mod small_file;
 mod stream;
 
 use pyo3::prelude::*;
@@ -31,6 +32,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
+    module.add_function(wrap_pyfunction!(small_file::read_small, module)?)?;
+    module.add_function(wrap_pyfunction!(small_file::starts_with, module)?)?;
+    module.add_function(wrap_pyfunction!(small_file::inside, module)?)?;
     #[cfg(target_os = "linux")]
     {
         module.add_class::<device::Device>()?;

@@ -1,10 +1,10 @@
 //! What can go wrong, and where.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::Backend;
+use crate::{Backend, FileError};
 
 /// A range that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,14 +84,8 @@ impl From<io::Error> for ReadErrorKind {
 #[non_exhaustive]
 pub enum OpenError {
     /// A file can't be opened.
-    #[error("can't open {}: {cause}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The backend does not work here.
     #[error("{backend:?} does not work here: {reason}")]
     Unavailable {

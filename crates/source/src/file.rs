@@ -1,7 +1,6 @@
 //! The files, opened, and how each may be read.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use crate::aligned::{BOUNCE, STRICTEST};
 use crate::error::{OpenError, ReadErrorKind};
 use crate::extent::Alignment;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use crate::regular_file::open_with_flags;
+use crate::regular_file::{FileError, open_regular};
 use crate::stamp::Stamp;
 use crate::{Caching, lock};
 
@@ -26,13 +28,7 @@ pub(crate) struct Files(Vec<Arc<SourceFile>>);
 
 impl Files {
     pub(crate) fn open(paths: &[PathBuf], caching: Caching) -> Result<Self, OpenError> {
-        let open = |path: &PathBuf| match SourceFile::open(path, caching) {
-            Ok(file) => Ok(Arc::new(file)),
-            Err(cause) => Err(OpenError::File {
-                path: path.clone(),
-                cause,
-            }),
-        };
+        let open = |path: &PathBuf| Ok(Arc::new(SourceFile::open(path, caching)?));
         paths.iter().map(open).collect::<Result<_, _>>().map(Self)
     }
 
@@ -61,22 +57,22 @@ pub(crate) struct SourceFile {
 }
 
 impl SourceFile {
-    fn open(path: &Path, caching: Caching) -> io::Result<Self> {
-        // Before opening: opening a pipe would wait for its writer.
-        if std::fs::metadata(path)?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
+    fn open(path: &Path, caching: Caching) -> Result<Self, FileError> {
         let direct = match caching {
             Caching::Direct => open_direct(path)?,
             Caching::Buffered => None,
         };
         let (file, direct, alignment) = match direct {
             Some((file, alignment)) => (file, true, alignment),
-            None => (File::open(path)?, false, None),
+            None => (open_regular(path)?.0, false, None),
         };
         Ok(Self {
             path: Arc::from(path),
-            stamp: Stamp::of(&file)?,
+            stamp: Stamp::of(&file).map_err(|cause| FileError::Io {
+                path: path.to_owned(),
+                action: "open",
+                cause,
+            })?,
             file: Mutex::new(Arc::new(file)),
             direct: AtomicBool::new(direct),
             alignment,
@@ -113,7 +109,7 @@ impl SourceFile {
         let again = if self.is_direct() {
             open_direct(&self.path).map(|opened| opened.map(|(file, _)| file))
         } else {
-            File::open(&self.path).map(Some)
+            open_regular(&self.path).map(|(file, _)| Some(file))
         };
         if let Ok(Some(file)) = again
             && Stamp::of(&file).is_ok_and(|now| self.stamp.is_same_content(&now))
@@ -150,13 +146,12 @@ impl SourceFile {
 
 /// `None` if the file system refuses.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn open_direct(path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
-    use std::os::unix::fs::OpenOptionsExt;
-
-    let mut options = File::options();
-    let file = match options.read(true).custom_flags(libc::O_DIRECT).open(path) {
-        Ok(file) => file,
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => return Ok(None),
+fn open_direct(path: &Path) -> Result<Option<(File, Option<Alignment>)>, FileError> {
+    let file = match open_with_flags(path, libc::O_DIRECT) {
+        Ok((file, _)) => file,
+        Err(FileError::Io { cause, .. }) if cause.raw_os_error() == Some(libc::EINVAL) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let alignment = alignment_of(&file).unwrap_or(USUAL);
@@ -207,8 +202,8 @@ fn clear_direct(file: &File) {
 
 /// Apple's way past the page cache asks for no alignment.
 #[cfg(target_vendor = "apple")]
-fn open_direct(path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
-    let file = File::open(path)?;
+fn open_direct(path: &Path) -> Result<Option<(File, Option<Alignment>)>, FileError> {
+    let (file, _) = open_regular(path)?;
     // SAFETY: sets a flag of a descriptor that is open.
     let accepted = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_NOCACHE, 1) } != -1;
     Ok(accepted.then_some((file, None)))
@@ -221,7 +216,7 @@ fn clear_direct(file: &File) {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-fn open_direct(_path: &Path) -> io::Result<Option<(File, Option<Alignment>)>> {
+fn open_direct(_path: &Path) -> Result<Option<(File, Option<Alignment>)>, FileError> {
     Ok(None)
 }
 

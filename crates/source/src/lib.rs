@@ -36,6 +36,7 @@ mod file;
 mod pread;
 mod queue;
 mod read;
+mod regular_file;
 mod request;
 mod stamp;
 pub mod sweep;
@@ -50,6 +51,7 @@ use std::thread::JoinHandle;
 
 pub use aligned::AlignedBuffer;
 pub use error::{OpenError, ReadError, ReadErrorKind};
+pub use regular_file::{FileError, open_regular, read_small};
 pub use request::{Completion, Destination, OnCompletion, Piece, Request};
 pub use urgency::raise_urgency;
 

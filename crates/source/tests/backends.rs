@@ -1,5 +1,5 @@
 //! Every backend reads what the file holds, wherever it goes, and says what is missing.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod common;
 

@@ -1,6 +1,12 @@
 use crate::TextError;
 use serde_json::Value;
 use std::path::Path;
+use weightstream::source::read_small;
+
+/// Larger than any tokenizer: one of 260,000 tokens has 33 MB.
+const MAX_TOKENIZER: u64 = 256 << 20;
+
+const MAX_CONFIG: u64 = 16 << 20;
 
 /// Hugging Face's `tokenizer.json`.
 pub struct Tokenizer(tokenizers::Tokenizer);
@@ -11,7 +17,7 @@ impl Tokenizer {
     /// # Errors
     /// The file can't be read, or is no tokenizer.
     pub fn open(path: &Path) -> Result<Self, TextError> {
-        tokenizers::Tokenizer::from_file(path)
+        tokenizers::Tokenizer::from_bytes(read_small(path, MAX_TOKENIZER)?)
             .map(Self)
             .map_err(|cause| TextError::TokenizerFile {
                 path: path.to_owned(),
@@ -40,18 +46,23 @@ impl Tokenizer {
     }
 
     /// The tokens that end a text, as the generation_config.json beside this `tokenizer.json` says; none without one.
-    pub fn ends(path: &Path) -> Vec<u32> {
-        let text = std::fs::read(path.with_file_name("generation_config.json"));
-        let config: Value = text
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
+    ///
+    /// # Errors
+    /// The file is there and can't be read, or is no JSON.
+    pub fn ends(path: &Path) -> Result<Vec<u32>, TextError> {
+        let path = path.with_file_name("generation_config.json");
+        let text = match read_small(&path, MAX_CONFIG) {
+            Err(error) if error.is_missing() => return Ok(Vec::new()),
+            text => text?,
+        };
+        let config: Value = serde_json::from_slice(&text)
+            .map_err(|cause| TextError::GenerationConfig { path, cause })?;
         let token = |value: &Value| value.as_u64().and_then(|token| u32::try_from(token).ok());
-        match config.get("eos_token_id") {
+        Ok(match config.get("eos_token_id") {
             Some(Value::Array(tokens)) => tokens.iter().filter_map(token).collect(),
             Some(one) => token(one).into_iter().collect(),
             None => Vec::new(),
-        }
+        })
     }
 
     /// Makes text of tokens as they come.

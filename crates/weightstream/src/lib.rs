@@ -50,7 +50,8 @@ pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
-    Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
+    OutsideError, Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
+    inside,
 };
 pub use weightstream_governor as governor;
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};

@@ -1,6 +1,11 @@
 //! Thousands of streams leave nothing behind. Alone in its process, to count what that holds.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::undocumented_unsafe_blocks,
+    missing_docs,
+    clippy::disallowed_methods
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::{read_dir, read_to_string};

@@ -1,5 +1,10 @@
 //! Memory comes back: alone in its process, because it measures the process.
-#![allow(clippy::unwrap_used, missing_docs, clippy::undocumented_unsafe_blocks)]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks,
+    clippy::disallowed_methods
+)]
 
 use weightstream::{Options, Parameter, Part, Stream};
 

@@ -9,6 +9,7 @@ from starlette.testclient import WebSocketDenialResponse
 from nadoo_video.command import open_model
 from nadoo_video.page.server import MOST_BYTES, create_app
 
+RUN = "ws://localhost:8765/api/run"
 PLAN = {"site": 3, "steps": [{"do": "grab"}]}
 
 
@@ -23,7 +24,7 @@ def test_its_own_page_is_served(client):
     own = {"Origin": "http://localhost:8765"}
     assert client.get("/api/memory", headers=own).status_code == 200
     assert client.get("/api/presets").status_code == 200
-    with client.websocket_connect("ws://localhost:8765/api/run", headers=own) as socket:
+    with client.websocket_connect(RUN, headers=own) as socket:
         socket.send_json({"plans": [PLAN], "seconds": 3})
         assert "predicted" in socket.receive_json()
 
@@ -44,7 +45,7 @@ def test_other_sites_are_refused(client, headers, code):
     assert client.post("/api/memory", json={"share": 0.5}, headers=headers).status_code == code
     with (
         pytest.raises(WebSocketDenialResponse) as refused,
-        client.websocket_connect("ws://localhost:8765/api/run", headers=headers),
+        client.websocket_connect(RUN, headers=headers),
     ):
         pass
     assert refused.value.status_code == code
@@ -86,6 +87,6 @@ def test_numbers_and_bodies_that_make_no_sense_are_refused(client, body, code):
     ],
 )
 def test_wrong_plans_are_told(client, message):
-    with client.websocket_connect("ws://localhost:8765/api/run") as socket:
+    with client.websocket_connect(RUN) as socket:
         socket.send_text(message)
         assert socket.receive_json()["error"]

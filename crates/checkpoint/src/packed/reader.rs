@@ -1,15 +1,15 @@
 //! An opened packed checkpoint: from its manifest alone.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use weightstream_source::{open_regular, read_small};
 
 use super::error::PackedError;
 use super::format::{Code, MANIFEST, Manifest};
 use super::frame::Frame;
-use crate::safetensors::open;
-use crate::{CheckpointError, Content, ContentError, Extent, Form, StoredFile, Tensor};
+use crate::{CheckpointError, Content, ContentError, Extent, Form, StoredFile, Tensor, inside};
 
 /// A manifest of this size describes more than 10^13 bytes of weights.
 const MAX_MANIFEST: u64 = 1 << 30;
@@ -41,11 +41,11 @@ impl Packed {
     /// A manifest that is damaged or not understood; data files that are missing or have another length.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let path = if path.is_dir() {
-            path.join(MANIFEST)
+            inside(path, MANIFEST)?
         } else {
             path.to_owned()
         };
-        let bytes = read_manifest(&path)?;
+        let bytes = read_small(&path, MAX_MANIFEST)?;
         let failed = |source| CheckpointError::Packed {
             manifest: path.clone(),
             source,
@@ -54,8 +54,8 @@ impl Packed {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut files = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
-            let data = folder.join(&file.name);
-            let (_, came) = open(&data)?;
+            let data = inside(folder, &file.name)?;
+            let (_, came) = open_regular(&data)?;
             if came != file.length {
                 return Err(failed(PackedError::FileLength {
                     file: data,
@@ -216,24 +216,4 @@ impl Packed {
             tensor.offset < addresses.end && tensor.offset + tensor.length > addresses.start
         })
     }
-}
-
-fn read_manifest(path: &Path) -> Result<Vec<u8>, CheckpointError> {
-    let (file, length) = open(path)?;
-    if length > MAX_MANIFEST {
-        return Err(CheckpointError::HeaderTooLarge {
-            file: path.to_owned(),
-            length,
-            limit: MAX_MANIFEST,
-        });
-    }
-    let mut bytes = Vec::with_capacity(length as usize);
-    file.take(MAX_MANIFEST)
-        .read_to_end(&mut bytes)
-        .map_err(|source| CheckpointError::Io {
-            file: path.to_owned(),
-            action: "read the manifest",
-            source,
-        })?;
-    Ok(bytes)
 }

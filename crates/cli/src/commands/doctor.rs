@@ -75,9 +75,8 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
 }
 
 fn read(path: impl AsRef<Path>) -> Option<String> {
-    std::fs::read_to_string(path)
-        .ok()
-        .map(|text| text.trim().to_owned())
+    let text = weightstream_source::read_small(path.as_ref(), 1 << 20).ok()?;
+    Some(String::from_utf8(text).ok()?.trim().to_owned())
 }
 
 fn processor() -> Finding {

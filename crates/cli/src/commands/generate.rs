@@ -54,7 +54,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         None => arguments.program.with_file_name("tokenizer.json"),
     };
     let tokenizer = Tokenizer::open(&file)?;
-    let mut stop = Tokenizer::ends(&file);
+    let mut stop = Tokenizer::ends(&file)?;
     for token in &arguments.stop {
         stop.push(tokenizer.token(token).ok_or_else(|| {
             CliError::Program(format!("expected a token of the tokenizer, came {token:?}"))

@@ -47,7 +47,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliError> {
     let checkpoint = Checkpoint::open(&arguments.path)?;
-    let usage = Usage::guess(&checkpoint, &arguments.path);
+    let usage = Usage::guess(&checkpoint, &arguments.path)?;
     let mut pace = Pace {
         read: 1e9,
         decode: decode_rate(&checkpoint),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use weightstream::{Dtype, Stats};
+use weightstream_source::read_small;
 use weightstream_graph::{Input, InputKind, Options, Program, Report, Run, Value};
 
 use crate::context::{Context, Outcome};
@@ -177,7 +178,8 @@ impl Pace {
 
 /// The most memory that this process took, where the system says so.
 fn process_peak() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = read_small("/proc/self/status".as_ref(), 1 << 20).ok()?;
+    let status = String::from_utf8(status).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)

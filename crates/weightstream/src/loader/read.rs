@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use weightstream_checkpoint::{Content, Part, Piece};
-use weightstream_source::{ReadError, ReadErrorKind};
+use weightstream_source::{ReadError, ReadErrorKind, open_regular};
 
 /// Bytes that are decoded at a time.
 const STEP: u64 = 4 << 20;
@@ -103,7 +103,7 @@ impl Reader {
                     .paths
                     .get(file as usize)
                     .ok_or(io::ErrorKind::NotFound)?;
-                entry.insert(File::open(path)?)
+                entry.insert(open_regular(path)?.0)
             }
         };
         opened.read_exact_at(to, offset)?;
