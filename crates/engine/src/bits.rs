@@ -1,16 +1,22 @@
 //! A set of chunks as a row of bits.
 
 use crate::Chunk;
+use crate::effort;
 
 #[derive(Debug, Clone, Default)]
 pub struct ChunkSet {
     words: Vec<u64>,
+    /// Words that may hold a bit, so that a small set of many chunks is quickly emptied.
+    filled: Vec<u32>,
 }
 
 impl ChunkSet {
     pub fn new(chunks: usize) -> Self {
+        let words = chunks.div_ceil(64);
+        effort::spend(words);
         Self {
-            words: vec![0; chunks.div_ceil(64)],
+            words: vec![0; words],
+            filled: Vec::new(),
         }
     }
 
@@ -27,7 +33,13 @@ impl ChunkSet {
         };
         let bit = 1 << (chunk % 64);
         let new = *word & bit == 0;
+        if *word == 0 {
+            self.filled.push(chunk / 64);
+        }
         *word |= bit;
+        if self.filled.len() > 2 * self.words.len() {
+            self.forget_emptied();
+        }
         new
     }
 
@@ -38,6 +50,43 @@ impl ChunkSet {
     }
 
     pub fn clear(&mut self) {
-        self.words.fill(0);
+        effort::spend(self.filled.len());
+        for index in self.filled.drain(..) {
+            if let Some(word) = self.words.get_mut(index as usize) {
+                *word = 0;
+            }
+        }
+    }
+
+    /// A word that was emptied and filled again stands among the filled twice.
+    fn forget_emptied(&mut self) {
+        let words = (0u32..).zip(&self.words);
+        self.filled = words
+            .filter(|&(_, word)| *word != 0)
+            .map(|(index, _)| index)
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_cleared_is_empty_and_nothing_is_remembered_for_ever() {
+        let mut set = ChunkSet::new(1000);
+        for round in 0..100 {
+            for chunk in (round % 7..1000).step_by(3) {
+                assert!(set.insert(chunk) && !set.insert(chunk));
+            }
+            assert!(set.contains(999 - (999 - round % 7) % 3));
+            if round % 10 == 0 {
+                set.clear();
+            } else {
+                (0..1000).for_each(|chunk| set.remove(chunk));
+            }
+            assert!((0..1000).all(|chunk| !set.contains(chunk)));
+            assert!(set.filled.len() <= 2 * set.words.len());
+        }
     }
 }

@@ -85,11 +85,9 @@ impl Cursor {
                 .is_some_and(|behind| (behind + 1..=behind + LATEST).contains(&index));
             self.behind = Some(index);
             if walking && let Some(segment) = trace.segment(self.marker) {
-                for (later, chunk) in segment.expected() {
-                    if later > index {
-                        self.consumed.remove(chunk);
-                        self.overtaken.remove(chunk);
-                    }
+                for (_, chunk) in segment.expected_from(index + 1) {
+                    self.consumed.remove(chunk);
+                    self.overtaken.remove(chunk);
                 }
                 self.furthest = 0;
             }
@@ -131,7 +129,7 @@ impl Cursor {
         // Segments without a weight are passed over: a block between its last weight and its end, for example.
         for _ in 0..EMPTY_SEGMENTS {
             let segment = trace.segment(marker)?;
-            if let Some((_, chunk)) = segment.expected().find(|&(index, _)| index >= from) {
+            if let Some((_, chunk)) = segment.expected_from(from).next() {
                 return Some(chunk);
             }
             (marker, from) = (trace.next(marker), 0);
@@ -139,22 +137,26 @@ impl Cursor {
         None
     }
 
-    /// Calls `visit` with the expected chunks in order, from here to the end of the cycle, until it returns false.
-    pub fn upcoming(&self, trace: &Trace, mut visit: impl FnMut(Chunk) -> bool) {
+    /// Calls `visit` with the expected chunks in order, from here to the end of the cycle, until it returns false or
+    /// has seen `most` chunks and segments.
+    pub fn upcoming(&self, trace: &Trace, mut most: usize, mut visit: impl FnMut(Chunk) -> bool) {
         if let Some(segment) = trace.segment(self.marker) {
             let from = self.furthest.saturating_sub(STRAGGLE);
-            for (index, chunk) in segment.expected() {
+            for (_, chunk) in segment.expected_from(from).take(most) {
+                most -= 1;
                 let over = self.consumed.contains(chunk) || self.overtaken.contains(chunk);
-                if index >= from && !over && !visit(chunk) {
+                if !over && !visit(chunk) {
                     return;
                 }
             }
         }
         let mut seen = std::collections::HashSet::new();
         let mut at = trace.next(self.marker);
-        while seen.insert(at) {
+        while most > 0 && seen.insert(at) {
+            most -= 1;
             if let Some(segment) = trace.segment(at) {
-                for (_, chunk) in segment.expected() {
+                for (_, chunk) in segment.expected_from(0).take(most) {
+                    most -= 1;
                     if !visit(chunk) {
                         return;
                     }

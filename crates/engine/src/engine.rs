@@ -8,7 +8,7 @@ use crate::marker::Marker;
 use crate::plan::Plan;
 use crate::pool::{Pool, Residence};
 use crate::trace::{Evidence, Trace};
-use crate::{Caller, Chunk, Slot};
+use crate::{Caller, Chunk, Slot, effort};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
@@ -48,6 +48,10 @@ pub(crate) const DEPTH: usize = 6;
 pub(crate) const AHEAD: usize = 3;
 /// Chunks read ahead in a sweep over a weight that is otherwise used by rows.
 const SWEEP: Chunk = 8;
+/// So many times the chunks that may be ahead are looked at to find them. Where fewer of them stream, none is in a hurry.
+const HORIZON: usize = 64;
+/// A plan is made anew at most so many times in as many events as a pass has chunks: each time costs as much as they do.
+const PLANS: u64 = 4;
 /// Passes without a chunk that left too early before fewer of the latest touches are protected.
 const CALM: u32 = 8;
 /// Passes by one caller alone before the pool no longer holds what several need to stay together.
@@ -69,9 +73,16 @@ fn was_visible(pool: &Pool, visible_until: &[u64], since: u64, chunk: Chunk) -> 
             .is_some_and(|&until| until >= since)
 }
 
-/// What a plan was made of: the trace's version, slots, whether a pass is known, chunks that return, whether there are
-/// several callers, room on the shelf.
-pub(crate) type Planned = (u64, usize, bool, usize, bool, u64);
+/// What a plan was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// What had been learned: the trace's version, and how many chunks return. Both change often at first.
+    learned: (u64, usize),
+    /// Slots, whether a pass is known, whether there are several callers, room on the shelf.
+    given: (usize, bool, bool, u64),
+    /// When, in events.
+    at: u64,
+}
 
 /// The policy for one model.
 #[derive(Debug)]
@@ -116,6 +127,8 @@ pub struct Engine {
     /// Chunks that came as wishes since the last marker.
     pub(crate) wished: ChunkSet,
     pub(crate) wished_order: Vec<Chunk>,
+    /// What the trace says to be used next: see `look_ahead`.
+    pub(crate) soon: ChunkSet,
     /// Chunks whose last read failed: read again when a thread needs them, not ahead of need.
     pub(crate) failing: ChunkSet,
     /// Slots whose memory is still held though the budget shrank.
@@ -178,6 +191,7 @@ impl Engine {
             guesses: HashMap::new(),
             wished: ChunkSet::new(count),
             wished_order: Vec::new(),
+            soon: ChunkSet::new(count),
             failing: ChunkSet::new(count),
             stale_slots: Vec::new(),
             visible_until: vec![0; count],
@@ -357,7 +371,7 @@ impl Engine {
             self.came_back(chunk);
         }
         let Some(cursor) = self.cursors.get(&caller) else {
-            return self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
+            return self.wish_unit(chunk, unit);
         };
         if self
             .trace
@@ -370,7 +384,7 @@ impl Engine {
             let rest = (chunk + 1..=chunk + SWEEP).take_while(|&next| self.rows.contains(next));
             self.wish(rest.collect::<Vec<_>>());
         }
-        self.wish((chunk + 1..unit.end).chain(unit.start..chunk));
+        self.wish_unit(chunk, unit);
     }
 
     /// A chunk is needed a second time in one traversal, but has left.
@@ -453,14 +467,11 @@ impl Engine {
         self.convoy = self.gather();
         self.shrink(actions);
         self.serve_demands(actions);
-        let ahead = self.ahead();
-        let soon: ChunkSet = {
-            let mut set = ChunkSet::new(self.count);
-            for &chunk in &ahead {
-                set.insert(chunk);
-            }
-            set
-        };
+        if self.in_flight >= depth {
+            return;
+        }
+        let ahead = self.look_ahead();
+        let soon = std::mem::take(&mut self.soon);
         while self.in_flight < depth {
             let Some(&chunk) = self.wishes.front() else {
                 break;
@@ -477,6 +488,7 @@ impl Engine {
                 break;
             }
         }
+        self.soon = soon;
     }
 
     fn wants(&self, chunk: Chunk) -> bool {
@@ -577,15 +589,16 @@ impl Engine {
     pub(crate) fn replan(&mut self) {
         // Before a whole pass is known, nearby addresses are nearby in time: any even choice serves.
         let known = self.counters.passes > 1;
-        let state = (
-            self.trace.version(),
-            self.limit,
-            known,
-            self.returning_count,
-            self.in_company(),
-            self.shelf_bytes,
-        );
-        if self.planned == Some(state) {
+        let state = Planned {
+            learned: (self.trace.version(), self.returning_count),
+            given: (self.limit, known, self.in_company(), self.shelf_bytes),
+            at: self.clock,
+        };
+        if let Some(planned) = self.planned
+            && planned.given == state.given
+            && (planned.learned == state.learned
+                || (self.clock - planned.at) * PLANS < self.cycle as u64)
+        {
             return;
         }
         self.planned = Some(state);
@@ -600,6 +613,7 @@ impl Engine {
         self.plan_shelf(&tour);
         self.plans += 1;
         self.circle = Circle::new(&tour, &self.plan, self.count);
+        effort::spend(self.count);
         // What was passed over under the old plan is judged anew.
         for queue in [&mut self.doubtful, &mut self.kept] {
             while let Some(entry) = queue.pop_back() {
@@ -608,18 +622,26 @@ impl Engine {
         }
     }
 
-    /// The next chunks in order of use: as many as there is room for, those that stay not counted.
-    pub(crate) fn ahead(&self) -> Vec<Chunk> {
+    /// The next chunks in order of use: as many as there is room for, those that stay not counted. They are in
+    /// `self.soon` then.
+    pub(crate) fn look_ahead(&mut self) -> Vec<Chunk> {
+        let mut soon = std::mem::take(&mut self.soon);
+        soon.clear();
+        let ahead = self.ahead(&mut soon);
+        self.soon = soon;
+        ahead
+    }
+
+    fn ahead(&self, seen: &mut ChunkSet) -> Vec<Chunk> {
         let window = match self.shelf_bytes {
             0 => self.window(),
             // What lies on the shelf comes at once: it would fill every slot, and leave none to a thread that waits.
             _ => self.window() - self.guard(),
         };
         let mut ahead = Vec::new();
-        let mut seen = ChunkSet::new(self.count);
         for (caller, cursor) in self.active() {
             let mut streaming = 0;
-            cursor.upcoming(&self.trace, |chunk| {
+            cursor.upcoming(&self.trace, window * HORIZON, |chunk| {
                 if self.is_ahead(caller, chunk) {
                     return false;
                 }

@@ -4,7 +4,7 @@ use crate::action::Action;
 use crate::bits::ChunkSet;
 use crate::engine::Engine;
 use crate::pool::Residence;
-use crate::{Chunk, Slot};
+use crate::{Chunk, Slot, effort};
 
 impl Engine {
     /// Frees one slot: of the chunk whose next use is furthest away, as far as that is known.
@@ -37,6 +37,7 @@ impl Engine {
             let Some(entry) = self.pool.recent.pop_front() else {
                 break;
             };
+            effort::spend(1);
             if !self.pool.is_current(entry) {
                 continue;
             }
@@ -65,6 +66,7 @@ impl Engine {
         let mut index = 0;
         while self.doubtful.len() + self.pool.recent.len() > guard {
             let &entry = self.doubtful.get(index)?;
+            effort::spend(1);
             if !self.pool.is_current(entry) {
                 self.doubtful.remove(index);
             } else if soon.is_some_and(|soon| soon.contains(entry.0)) {
@@ -90,7 +92,7 @@ impl Engine {
 
     /// For a thread that waits: something read ahead that nobody waits for, else the kept chunk touched longest ago.
     fn least_urgent(&mut self) -> Option<Chunk> {
-        let ahead = self.ahead();
+        let ahead = self.look_ahead();
         let rank = |chunk: Chunk| {
             let mut coming = ahead.iter().chain(&self.wished_order);
             coming

@@ -12,6 +12,7 @@ mod action;
 mod bits;
 mod convoy;
 mod cursor;
+mod effort;
 mod engine;
 mod evict;
 mod marker;

@@ -1,7 +1,7 @@
 //! Which chunks stay in the pool for good.
 
-use crate::Chunk;
 use crate::bits::ChunkSet;
+use crate::{Chunk, effort};
 
 /// A set of chunks to keep, scattered evenly through the order of use.
 ///
@@ -44,6 +44,7 @@ impl Plan {
                 chunk,
             )
         };
+        effort::spend(order.len());
         let mut ranked: Vec<_> = order.iter().map(|&chunk| rank(chunk)).collect();
         ranked.sort_unstable();
         for (_, _, chunk) in ranked {

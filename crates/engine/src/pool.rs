@@ -1,6 +1,6 @@
 //! Who sits in which slot.
 
-use crate::{Chunk, Slot};
+use crate::{Chunk, Slot, effort};
 use std::collections::VecDeque;
 
 /// What the engine knows of one chunk.
@@ -104,7 +104,9 @@ impl Pool {
 
     /// Chunks in the pool with their slots.
     pub fn occupants(&self) -> impl Iterator<Item = Chunk> + '_ {
-        self.slots.iter().flatten().copied()
+        let ever_used = self.slots.get(..self.high as usize).unwrap_or_default();
+        effort::spend(ever_used.len());
+        ever_used.iter().flatten().copied()
     }
 
     /// Gives the chunk a slot; the lowest free one, so that the pool's memory stays dense.

@@ -7,7 +7,7 @@
 //! the next marker.
 
 use crate::bits::ChunkSet;
-use crate::{Chunk, Marker};
+use crate::{Chunk, Marker, effort};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -30,22 +30,26 @@ struct Entry {
 pub struct Segment {
     entries: Vec<Entry>,
     place: HashMap<Chunk, usize>,
+    /// Indices of the entries that are expected, in order: of many experts they are few.
+    expected: Vec<usize>,
     next: Option<Marker>,
 }
 
 impl Segment {
-    /// Chunks expected in one traversal, in order, with their index.
-    pub fn expected(&self) -> impl Iterator<Item = (usize, Chunk)> + '_ {
-        self.entries
+    /// Chunks expected in one traversal, in order, with their index, which is `from` or more.
+    pub fn expected_from(&self, from: usize) -> impl Iterator<Item = (usize, Chunk)> + '_ {
+        let first = self.expected.partition_point(|&index| index < from);
+        let indices = self.expected.get(first..).unwrap_or_default();
+        indices
             .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.expected)
-            .map(|(index, entry)| (index, entry.chunk))
+            .inspect(|_| effort::spend(1))
+            .filter_map(|&index| Some((index, self.entries.get(index)?.chunk)))
     }
 
     /// Chunks with an index in this range, expected or not.
     pub fn between(&self, range: Range<usize>) -> impl Iterator<Item = Chunk> + '_ {
         let entries = self.entries.get(range).unwrap_or_default();
+        effort::spend(entries.len());
         entries.iter().map(|entry| entry.chunk)
     }
 
@@ -73,9 +77,30 @@ impl Segment {
             },
         );
         for (index, entry) in self.entries.iter().enumerate().skip(at) {
+            effort::spend(1);
             self.place.insert(entry.chunk, index);
         }
+        let first = self.expected.partition_point(|&index| index < at);
+        for index in self.expected.iter_mut().skip(first) {
+            *index += 1;
+        }
         at
+    }
+
+    /// From now on the entry is expected.
+    fn expect(&mut self, index: usize) {
+        if let Err(place) = self.expected.binary_search(&index) {
+            self.expected.insert(place, index);
+        }
+    }
+
+    /// Makes the list of what is expected anew.
+    fn list_expected(&mut self) {
+        let entries = self.entries.iter().enumerate();
+        self.expected = entries
+            .filter(|(_, entry)| entry.expected)
+            .map(|(index, _)| index)
+            .collect();
     }
 }
 
@@ -135,6 +160,7 @@ impl Trace {
             && !(doubtful || entry.rejected || entry.expected)
         {
             entry.expected = true;
+            segment.expect(index);
             self.version += 1;
         }
         index
@@ -145,6 +171,8 @@ impl Trace {
         let Some(segment) = self.segments.get_mut(&marker) else {
             return;
         };
+        effort::spend(segment.entries.len());
+        let mut changes = 0;
         for entry in &mut segment.entries {
             let before = entry.expected;
             match evidence(entry.chunk) {
@@ -162,7 +190,11 @@ impl Trace {
                 }
                 Evidence::Unknown => {}
             }
-            self.version += u64::from(entry.expected != before);
+            changes += u64::from(entry.expected != before);
+        }
+        if changes > 0 {
+            segment.list_expected();
+            self.version += changes;
         }
     }
 
@@ -176,7 +208,7 @@ impl Trace {
             if let Some(segment) = self.segments.get(&at) {
                 tour.extend(
                     segment
-                        .expected()
+                        .expected_from(0)
                         .map(|(_, chunk)| chunk)
                         .filter(|&chunk| seen_chunks.insert(chunk)),
                 );

@@ -1,9 +1,10 @@
 //! What will be used soon though the trace doesn't say so: guesses for first passes, and what callers announce.
 
-use crate::Chunk;
 use crate::engine::Engine;
 use crate::marker::Marker;
 use crate::pool::Residence;
+use crate::{Chunk, effort};
+use std::ops::Range;
 
 impl Engine {
     /// A guess, until a pass has shown better: the block will use these chunks, in about this order.
@@ -38,8 +39,21 @@ impl Engine {
         self.wish(chunks.iter().copied());
     }
 
+    /// `chunk` is missing, so the rest of what is used together with it will be: what follows it first, then the
+    /// beginning. Not looked at again before that is nearly there.
+    pub(crate) fn wish_unit(&mut self, chunk: Chunk, unit: Range<Chunk>) {
+        let soon = chunk.saturating_add(self.depth() as Chunk);
+        let soon = soon.min(unit.end.saturating_sub(1));
+        if soon > chunk && self.wished.contains(soon) {
+            return;
+        }
+        let rest = (chunk + 1..unit.end).chain(unit.start..chunk);
+        self.wish(rest.take(self.limit));
+    }
+
     pub(crate) fn wish(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
         for chunk in chunks {
+            effort::spend(1);
             if self.wishes.len() >= self.limit {
                 break;
             }
