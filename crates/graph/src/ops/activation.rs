@@ -115,9 +115,6 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten._safe_softmax.default", |c, a| {
         softmax(c, &a, Softmax::ZeroWithoutChoice)
     }),
-    ("aten.special_softmax.int", |c, a| {
-        softmax(c, &a, Softmax::Plain)
-    }),
     ("aten.log_softmax.int", |c, a| {
         softmax(c, &a, Softmax::Logarithm)
     }),
@@ -127,6 +124,7 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.dropout.default", unchanged),
     ("aten.alpha_dropout.default", unchanged),
     ("aten.feature_dropout.default", unchanged),
+    ("aten.feature_alpha_dropout.default", unchanged),
     ("aten.native_dropout.default", unchanged_with_mask),
 ];
 
@@ -244,10 +242,13 @@ fn unchanged(_: &Context, arguments: Arguments) -> Results {
             "dropout in training is random: export the model after model.eval()".into(),
         ));
     }
-    one(arguments
-        .value("input")
-        .and(arguments.tensor("input"))?
-        .clone())
+    // In-place forms call it `self`.
+    let name = if arguments.get("input").is_some() {
+        "input"
+    } else {
+        "self"
+    };
+    one(arguments.tensor(name)?.clone())
 }
 
 fn unchanged_with_mask(context: &Context, arguments: Arguments) -> Results {

@@ -30,12 +30,10 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.rsub.Tensor", subtract_from),
     ("aten.mul.Tensor", multiply),
     ("aten.mul.Scalar", multiply),
-    ("aten.multiply.Tensor", multiply),
     ("aten.div.Tensor", divide),
     ("aten.div.Scalar", divide),
     ("aten.div.Tensor_mode", divide_mode),
     ("aten.div.Scalar_mode", divide_mode),
-    ("aten.true_divide.Tensor", divide),
     ("aten.floor_divide.default", |c, a| {
         divide_rounded(c, &a, "floor")
     }),

@@ -2,7 +2,7 @@
 
 use super::operand::{Results, with_real, wrong_shape};
 use crate::kernels::{self, Attention, Compute, Heads, Reader};
-use crate::{Arguments, Context, OperatorError, Tensor};
+use crate::{Arguments, Context, OperatorError, Tensor, broadcast_shapes};
 use weightstream::Dtype;
 
 pub(super) const OPERATORS: super::Family = &[
@@ -21,8 +21,8 @@ fn attention(context: &Context, arguments: Arguments) -> Results {
     let [query, key, value] = ["query", "key", "value"].map(|name| arguments.tensor(name));
     let (query, key, value) = (query?, key?, value?);
     let rank = query.rank();
-    if rank < 2 || key.rank() != rank || value.rank() != rank {
-        return Err(wrong_shape("queries, keys and values of one rank", query));
+    if [query, key, value].iter().any(|tensor| tensor.rank() < 2) {
+        return Err(wrong_shape("queries, keys and values", query));
     }
     if arguments.float_or("dropout_p", 0.0)? != 0.0 {
         return Err(OperatorError::Unsupported(
@@ -30,11 +30,31 @@ fn attention(context: &Context, arguments: Arguments) -> Results {
         ));
     }
     let dtype = query.dtype();
+    let mask = arguments.optional_tensor("attn_mask")?;
+    let mut batch = Vec::new();
+    for tensor in [query, key, value].into_iter().chain(mask) {
+        batch = broadcast_shapes(&batch, parted(tensor).0)?;
+    }
+    // Several heads of queries may share one of keys and values; one head of either goes with all of the other.
+    let shared = broadcast_shapes(&[parted(key).1], &[parted(value).1])?[0];
+    let heads = match (parted(query).1, shared) {
+        (1, 1) => mask.map_or(1, |mask| parted(mask).1),
+        (1, shared) => shared,
+        (heads, _) => heads,
+    };
+    let rank = [query, key, value]
+        .into_iter()
+        .chain(mask)
+        .map(Tensor::rank)
+        .max();
     let [query, key, value] = [
-        four(context, query)?,
-        four(context, key)?,
-        four(context, value)?,
+        four(context, query, &batch, heads)?,
+        four(context, key, &batch, shared)?,
+        four(context, value, &batch, shared)?,
     ];
+    let mask = mask
+        .map(|mask| four(context, mask, &batch, heads))
+        .transpose()?;
     let [batches, heads, length, depth] = dimensions(&query);
     let [_, shared, keys, key_depth] = dimensions(&key);
     let [_, value_heads, values, size] = dimensions(&value);
@@ -52,24 +72,13 @@ fn attention(context: &Context, arguments: Arguments) -> Results {
             &key,
         ));
     }
-    let expand = |tensor: &Tensor, shape: [usize; 4]| tensor.expand(&shape);
-    let key = expand(&key, [batches, shared, keys, depth])?;
-    let value = expand(&value, [batches, shared, keys, size])?;
     let scale = arguments
         .optional_float("scale")?
         .unwrap_or(1.0 / (depth as f64).sqrt()) as f32;
     let causal = arguments.bool_or("is_causal", false)?;
 
-    let mask = arguments.optional_tensor("attn_mask")?;
     let mask = mask
-        .map(|mask| {
-            let mask = if mask.rank() > 4 {
-                four(context, mask)?
-            } else {
-                mask.clone()
-            };
-            mask.expand(&[batches, heads, length, keys])
-        })
+        .map(|mask| mask.expand(&[batches, heads, length, keys]))
         .transpose()?;
     let reader = mask.as_ref().map(Reader::new).transpose()?;
     let boolean = mask
@@ -115,10 +124,9 @@ fn attention(context: &Context, arguments: Arguments) -> Results {
         )
     })?;
     let result = result.transpose(1, 2)?;
-    let mut shape = arguments.tensor("query")?.shape().to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = size;
-    }
+    let mut shape = batch;
+    shape.extend([heads, length, size]);
+    shape.drain(..shape.len().saturating_sub(rank.unwrap_or(4)));
     if shape.len() == 4 {
         return Ok(vec![result.into()]);
     }
@@ -139,25 +147,38 @@ fn attention_with_statistics(context: &Context, arguments: Arguments) -> Results
     Ok(results)
 }
 
-/// With exactly four dimensions: missing ones have one entry, those before the third-last are joined.
-fn four(context: &Context, tensor: &Tensor) -> Result<Tensor, OperatorError> {
-    let rank = tensor.rank();
-    if rank <= 4 {
-        let mut tensor = tensor.clone();
-        // (batch, length, size) has its batch where heads would be.
-        while tensor.rank() < 4 {
-            tensor = tensor.unsqueeze(0)?;
-        }
-        return Ok(tensor);
+/// The sizes before heads, and how many heads: the third size from the end, 1 where there is none.
+fn parted(tensor: &Tensor) -> (&[usize], usize) {
+    match tensor.shape() {
+        [batch @ .., heads, _, _] => (batch, *heads),
+        _ => (&[], 1),
     }
-    let mut shape = vec![tensor.shape()[..rank - 3].iter().product()];
-    shape.extend(&tensor.shape()[rank - 3..]);
+}
+
+/// With exactly four dimensions (batch, heads, length, size): what comes before heads is broadcast and joined.
+fn four(
+    context: &Context,
+    tensor: &Tensor,
+    batch: &[usize],
+    heads: usize,
+) -> Result<Tensor, OperatorError> {
+    let mut full = batch.to_vec();
+    full.push(heads);
+    full.extend(&tensor.shape()[tensor.rank().saturating_sub(2)..]);
+    let mut raised = tensor.clone();
+    while raised.rank() < 2 {
+        raised = raised.unsqueeze(0)?;
+        full.insert(batch.len() + 1, 1);
+    }
+    let tensor = raised.expand(&full)?;
+    let mut shape = vec![batch.iter().product()];
+    shape.extend(&full[batch.len()..]);
     match tensor.view(&shape)? {
         Some(view) => Ok(view),
         None => context
-            .contiguous(tensor)?
+            .contiguous(&tensor)?
             .view(&shape)?
-            .ok_or_else(|| wrong_shape("contiguous", tensor)),
+            .ok_or_else(|| wrong_shape("contiguous", &tensor)),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::operand::{Results, computed, one, operand, size, with_element, wrong_shape};
 use super::shape::{index as place, sliced};
 use crate::kernels::{Compute, Reader, WORTH_A_THREAD};
-use crate::{Arguments, Context, OperatorError, Tensor, Walk, broadcast_shapes};
+use crate::{Arguments, Context, OperatorError, Tensor, Value, Walk, broadcast_shapes};
 use rayon::prelude::*;
 use weightstream::Dtype;
 
@@ -50,6 +50,22 @@ pub(super) const OPERATORS: super::Family = &[
         scatter(c, &a, Combine::Add)
     }),
     ("aten.scatter_reduce.two", scatter_reduce),
+    ("aten.scatter.reduce", scatter_reduce),
+    ("aten.scatter.value_reduce", scatter_reduce),
+    ("aten.where.default", |c, a| {
+        let found = nonzero(c, a.tensor("condition")?)?;
+        let columns = (0..found.shape()[1])
+            .map(|column| found.select(1, column))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![columns.into()])
+    }),
+    ("aten.nonzero_numpy.default", |c, a| {
+        let found = nonzero(c, a.tensor("self")?)?;
+        let columns = (0..found.shape()[1])
+            .map(|column| found.select(1, column))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(vec![columns.into()])
+    }),
     ("aten.masked_scatter.default", masked_scatter),
     ("aten.slice_scatter.default", |c, a| {
         let result = c.copied(a.tensor("self")?)?;
@@ -617,25 +633,94 @@ fn scattered(
 }
 
 fn scatter_reduce(context: &Context, arguments: Arguments) -> Results {
-    let combine = match arguments.text_or("reduce", "")? {
-        "sum" => Combine::Add,
-        "prod" => Combine::Multiply,
-        "amax" => Combine::Highest,
-        "amin" => Combine::Lowest,
+    let (combine, mean) = match arguments.text_or("reduce", "")? {
+        "sum" | "add" => (Combine::Add, false),
+        "mean" => (Combine::Add, true),
+        "prod" | "multiply" => (Combine::Multiply, false),
+        "amax" => (Combine::Highest, false),
+        "amin" => (Combine::Lowest, false),
         other => {
             return Err(OperatorError::Argument {
                 argument: "reduce",
-                expected: "sum, prod, amax or amin",
+                expected: "sum, mean, prod, amax or amin",
                 came: other.into(),
             });
         }
     };
-    if !arguments.bool_or("include_self", true)? {
-        return Err(OperatorError::Unsupported(
-            "scatter_reduce without the tensor's own elements".into(),
-        ));
+    let target = context.copied(arguments.tensor("self")?)?;
+    let own = arguments.bool_or("include_self", true)?;
+    if !own {
+        scattered_value(context, &arguments, &target, neutral(combine, target.dtype()))?;
     }
-    scatter(context, &arguments, combine)
+    scattered(context, &arguments, &target, combine)?;
+    if !mean {
+        return one(target);
+    }
+    // How many elements each sum has: its own one, where that counts, and those that came.
+    let counts = context.empty(target.dtype(), target.shape())?;
+    context.assign(&counts, &context.scalar(1i64)?)?;
+    if !own {
+        scattered_value(context, &arguments, &counts, 0.0)?;
+    }
+    let mut ones = Arguments::new([("value", 1.into())]);
+    for name in ["dim", "index"] {
+        ones.push(name, arguments.value(name)?.clone());
+    }
+    scattered(context, &ones, &counts, Combine::Add)?;
+    let counts = super::tensor_of(
+        context,
+        "aten.clamp_min.default",
+        [("self", counts.into()), ("min", 1.into())],
+    )?;
+    let mode = if super::operand::is_floating(target.dtype()) {
+        Value::None
+    } else {
+        Value::Text("floor".into())
+    };
+    super::call(
+        context,
+        "aten.div.Tensor_mode",
+        [
+            ("self", target.into()),
+            ("other", counts.into()),
+            ("rounding_mode", mode),
+        ],
+    )
+}
+
+/// One value at all the places that the arguments name.
+fn scattered_value(
+    context: &Context,
+    arguments: &Arguments,
+    target: &Tensor,
+    value: f64,
+) -> Result<(), OperatorError> {
+    let mut places = Arguments::new([("value", Value::Float(value))]);
+    for name in ["dim", "index"] {
+        places.push(name, arguments.value(name)?.clone());
+    }
+    scattered(context, &places, target, Combine::Replace)
+}
+
+/// What changes nothing where it is combined with an element.
+fn neutral(combine: Combine, dtype: Dtype) -> f64 {
+    let infinity = if super::operand::is_floating(dtype) {
+        f64::INFINITY
+    } else {
+        match dtype {
+            Dtype::U8 => f64::from(u8::MAX),
+            Dtype::I8 => f64::from(i8::MAX),
+            Dtype::I16 => f64::from(i16::MAX),
+            Dtype::I32 => f64::from(i32::MAX),
+            _ => i64::MAX as f64,
+        }
+    };
+    match combine {
+        Combine::Multiply => 1.0,
+        Combine::Highest => -infinity,
+        Combine::Lowest => infinity,
+        Combine::Add | Combine::Replace => 0.0,
+    }
 }
 
 /// The indices of all elements that are not zero, a row for each.

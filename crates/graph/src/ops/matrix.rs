@@ -2,7 +2,7 @@
 
 use super::einsum;
 use super::operand::{Results, one, with_real, wrong_shape};
-use crate::kernels::{Bias, Matrix, Window, map2, multiply_doubles, product};
+use crate::kernels::{self, Bias, Matrix, Window, map2, multiply_doubles, product};
 use crate::{Arguments, Context, OperatorError, Tensor, broadcast_shapes};
 use rayon::prelude::*;
 use weightstream::Dtype;
@@ -29,6 +29,9 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.addmv.default", |c, a| added(c, &a, "mat", "vec")),
     ("aten.baddbmm.default", |c, a| {
         added(c, &a, "batch1", "batch2")
+    }),
+    ("aten.vdot.default", |c, a| {
+        one(matmul(c, a.tensor("self")?, a.tensor("other")?)?)
     }),
     ("aten.einsum.default", einsum::einsum),
 ];
@@ -196,6 +199,12 @@ fn multiplied(
             tensor.strides()[batch.len() + 1],
         ]
     };
+    if kernels::compute_dtype(a.dtype()) == Dtype::I64 {
+        let wide = [context.cast(&a, Dtype::I64)?, context.cast(&b, Dtype::I64)?];
+        let products = integer_products(context, &wide[0], &wide[1])?;
+        context.assign(&result, &products.view(&shape)?.unwrap_or(products))?;
+        return Ok(result);
+    }
     if a.dtype() == Dtype::F64 {
         let (left, right) = (a.strided::<f64>()?, b.strided::<f64>()?);
         let mut to = result.elements_mut::<f64>()?;
@@ -258,6 +267,29 @@ fn multiplied(
             run!(T)
         }
     })?;
+    Ok(result)
+}
+
+/// The products of contiguous matrices of 64-bit integers, of shapes (…, m, k) and (…, k, n) with the same batch.
+fn integer_products(context: &Context, a: &Tensor, b: &Tensor) -> Result<Tensor, OperatorError> {
+    let (depth, columns) = (a.shape()[a.rank() - 1], b.shape()[b.rank() - 1]);
+    let rows = a.shape()[a.rank() - 2];
+    let mut shape = a.shape().to_vec();
+    shape[a.rank() - 1] = columns;
+    let result = context.empty(Dtype::I64, &shape)?;
+    let (left, right) = (a.elements::<i64>()?, b.elements::<i64>()?);
+    let mut to = result.elements_mut::<i64>()?;
+    to.fill(0);
+    for (number, to) in to.chunks_mut(columns).enumerate() {
+        let right = &right[number / rows * depth * columns..];
+        for (index, right) in right.chunks(columns).take(depth).enumerate() {
+            let factor = left[number * depth + index];
+            for (to, &value) in to.iter_mut().zip(right) {
+                *to = to.wrapping_add(factor.wrapping_mul(value));
+            }
+        }
+    }
+    drop(to);
     Ok(result)
 }
 

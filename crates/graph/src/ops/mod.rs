@@ -10,6 +10,7 @@ mod creation;
 mod einsum;
 mod indexing;
 mod matrix;
+mod names;
 mod normalisation;
 mod operand;
 mod pooling;
@@ -22,6 +23,7 @@ mod sorting;
 mod symbolic;
 mod unary;
 
+pub use names::usual as usual_name;
 pub use promotion::result_dtype;
 
 use crate::{Arguments, Context, OperatorError, Value};
@@ -66,7 +68,7 @@ pub enum Implementation {
 /// What computes `target`, a name as the graph has it: `torch.ops.aten.linear.default`, `_operator.add`. The in-place
 /// form of an operator (`aten.add_.Tensor`) is made from the other one where the table doesn't name it.
 pub fn find(target: &str) -> Option<Implementation> {
-    let name = target.strip_prefix("torch.ops.").unwrap_or(target);
+    let name = &*names::usual(target);
     if let Some(operator) = lookup(name) {
         return Some(Implementation::Direct(operator));
     }
@@ -81,6 +83,28 @@ fn lookup(name: &str) -> Option<Operator> {
         .flat_map(|(_, family)| family.iter())
         .find(|(other, _)| *other == name)
         .map(|(_, operator)| *operator)
+}
+
+/// Computes another operator of the table: composite ones are written as what they are made of.
+fn call<'n>(
+    context: &Context,
+    name: &'static str,
+    arguments: impl IntoIterator<Item = (&'n str, Value)>,
+) -> Result<Vec<Value>, OperatorError> {
+    let operator = find(name).ok_or_else(|| OperatorError::Unsupported(name.into()))?;
+    operator.call(context, Arguments::new(arguments))
+}
+
+/// As [`call`], of an operator with one result.
+fn tensor_of<'n>(
+    context: &Context,
+    name: &'static str,
+    arguments: impl IntoIterator<Item = (&'n str, Value)>,
+) -> Result<crate::Tensor, OperatorError> {
+    match call(context, name, arguments)?.into_iter().next() {
+        Some(Value::Tensor(tensor)) => Ok(tensor),
+        _ => Err(OperatorError::Unsupported(format!("{name} gave no tensor"))),
+    }
 }
 
 /// The names of all operators, sorted.

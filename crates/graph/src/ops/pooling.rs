@@ -27,13 +27,7 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.adaptive_avg_pool2d.default", |c, a| {
         adaptive(c, &a, 2, false, false)
     }),
-    ("aten._adaptive_avg_pool2d.default", |c, a| {
-        adaptive(c, &a, 2, false, false)
-    }),
     ("aten.adaptive_avg_pool3d.default", |c, a| {
-        adaptive(c, &a, 3, false, false)
-    }),
-    ("aten._adaptive_avg_pool3d.default", |c, a| {
         adaptive(c, &a, 3, false, false)
     }),
     ("aten.adaptive_max_pool1d.default", |c, a| {
@@ -41,6 +35,9 @@ pub(super) const OPERATORS: super::Family = &[
     }),
     ("aten.adaptive_max_pool2d.default", |c, a| {
         adaptive(c, &a, 2, true, true)
+    }),
+    ("aten.adaptive_max_pool3d.default", |c, a| {
+        adaptive(c, &a, 3, true, true)
     }),
 ];
 
@@ -198,21 +195,20 @@ impl Sliding {
             self.dilation[dim],
         );
         let reach = step * (kernel.max(1) - 1) + 1;
-        let whole =
-            (entries + 2 * padding)
-                .checked_sub(reach)
-                .ok_or_else(|| OperatorError::Shape {
-                    expected: format!("at least {reach} entries with the padding"),
-                    came: vec![entries],
-                })?;
-        let mut outputs = if self.ceil {
-            whole.div_ceil(stride)
-        } else {
-            whole / stride
-        } + 1;
-        if self.ceil && (outputs - 1) * stride >= entries + padding {
+        // Negative where a window is longer than the input: rounded up, one output may be left.
+        let whole = (entries + 2 * padding) as i64 - reach as i64;
+        let rounded = if self.ceil { stride - 1 } else { 0 };
+        let mut outputs = (whole + rounded as i64).div_euclid(stride as i64) + 1;
+        if self.ceil && (outputs - 1) * stride as i64 >= (entries + padding) as i64 {
             outputs -= 1; // the last window would lie in the padding alone
         }
+        let outputs = usize::try_from(outputs)
+            .ok()
+            .filter(|&outputs| outputs > 0)
+            .ok_or_else(|| OperatorError::Shape {
+                expected: format!("at least {reach} entries with the padding"),
+                came: vec![entries],
+            })?;
         Ok((0..outputs)
             .map(|output| {
                 let start = output * stride;

@@ -52,6 +52,12 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.all.dims", |c, a| {
         truth(c, &a, |row| row.iter().all(|&value| value != 0.0))
     }),
+    ("aten._is_all_true.default", |c, a| {
+        truth(c, &a, |row| row.iter().all(|&value| value != 0.0))
+    }),
+    ("aten._is_any_true.default", |c, a| {
+        truth(c, &a, |row| row.iter().any(|&value| value != 0.0))
+    }),
     ("aten.count_nonzero.default", count_nonzero),
     ("aten.count_nonzero.dim_IntList", count_nonzero),
     ("aten.var.default", |c, a| variance(c, &a, false, false)),

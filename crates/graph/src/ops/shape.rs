@@ -71,8 +71,6 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.tensor_split.sections", tensor_split),
     ("aten.unbind.int", unbind),
     ("aten.cat.default", cat),
-    ("aten.concat.default", cat),
-    ("aten.concatenate.default", cat),
     ("aten.stack.default", stack),
     ("aten.hstack.default", |c, a| {
         let rank = a
@@ -356,11 +354,7 @@ fn diagonal(_: &Context, arguments: Arguments) -> Results {
     let length = shape[first]
         .saturating_sub(down)
         .min(shape[second].saturating_sub(right));
-    let start = if length == 0 {
-        tensor.offset()
-    } else {
-        tensor.offset() + down * strides[first] + right * strides[second]
-    };
+    let start = tensor.offset() + down * strides[first] + right * strides[second];
     let stride = strides[first] + strides[second];
     for dim in [first.max(second), first.min(second)] {
         shape.remove(dim);

@@ -31,6 +31,15 @@ pub(super) const OPERATORS: super::Family = &[
             value => (-number(value)?).into(),
         }])
     }),
+    ("_operator.pos", |_, arguments| {
+        Ok(vec![first(&arguments)?.clone()])
+    }),
+    ("_operator.lshift", |_, arguments| {
+        arithmetic(&arguments, shift_left, |_, _| f64::NAN)
+    }),
+    ("_operator.rshift", |_, arguments| {
+        arithmetic(&arguments, shift_right, |_, _| f64::NAN)
+    }),
     ("_operator.eq", |_, arguments| {
         compare(&arguments, |a, b| a == b)
     }),
@@ -70,12 +79,27 @@ pub(super) const OPERATORS: super::Family = &[
     ("torch.sym_float", |_, arguments| {
         Ok(vec![number(first(&arguments)?)?.into()])
     }),
+    ("torch.sym_int", |_, arguments| {
+        rounded(&arguments, f64::trunc)
+    }),
+    ("torch.sym_sqrt", |_, arguments| {
+        Ok(vec![number(first(&arguments)?)?.sqrt().into()])
+    }),
+    ("torch.sym_ite", |_, arguments| {
+        let holds = number(first(&arguments)?)? != 0.0;
+        Ok(vec![
+            operand(&arguments, if holds { 1 } else { 2 })?.clone(),
+        ])
+    }),
     ("math.trunc", |_, arguments| rounded(&arguments, f64::trunc)),
     ("math.floor", |_, arguments| rounded(&arguments, f64::floor)),
     ("math.ceil", |_, arguments| rounded(&arguments, f64::ceil)),
     ("aten.sym_size.int", size),
     ("aten.sym_numel.default", |_, arguments| {
         Ok(vec![(arguments.tensor("self")?.count() as i64).into()])
+    }),
+    ("aten.sym_storage_offset.default", |_, arguments| {
+        Ok(vec![(arguments.tensor("self")?.offset() as i64).into()])
     }),
     ("aten.sym_stride.int", |_, arguments| {
         let tensor = arguments.tensor("self")?;
@@ -86,6 +110,8 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.sym_constrain_range_for_size.default", nothing),
     ("aten.sym_constrain_range.default", nothing),
     ("aten._assert_scalar.default", assert_scalar),
+    ("aten._assert_async.default", assert_scalar),
+    ("aten._assert_async.msg", assert_scalar),
     ("aten._assert_tensor_metadata.default", nothing),
 ];
 
@@ -124,6 +150,7 @@ fn first(arguments: &Arguments) -> Result<&Value, OperatorError> {
 
 fn number(value: &Value) -> Result<f64, OperatorError> {
     match value {
+        Value::Tensor(tensor) => tensor.item(),
         Value::Int(value) => Ok(*value as f64),
         Value::Float(value) => Ok(*value),
         Value::Bool(value) => Ok(f64::from(u8::from(*value))),
@@ -162,7 +189,11 @@ fn compare(
 }
 
 fn rounded(arguments: &Arguments, round: fn(f64) -> f64) -> Result<Vec<Value>, OperatorError> {
-    Ok(vec![(round(number(first(arguments)?)?) as i64).into()])
+    Ok(vec![match first(arguments)? {
+        // A float64 would round a large one.
+        Value::Int(value) => Value::Int(*value),
+        value => Value::Int(round(number(value)?) as i64),
+    }])
 }
 
 /// Python's `//`, which rounds down.
@@ -178,6 +209,14 @@ fn floor_divide(a: i64, b: i64) -> Option<i64> {
 /// Python's `%`, which has the sign of the divisor.
 fn floor_remainder(a: i64, b: i64) -> Option<i64> {
     a.checked_sub(b.checked_mul(floor_divide(a, b)?)?)
+}
+
+fn shift_left(a: i64, b: i64) -> Option<i64> {
+    a.checked_mul(1_i64.checked_shl(u32::try_from(b).ok()?)?)
+}
+
+fn shift_right(a: i64, b: i64) -> Option<i64> {
+    a.checked_shr(u32::try_from(b).ok()?)
 }
 
 fn power(a: i64, b: i64) -> Option<i64> {

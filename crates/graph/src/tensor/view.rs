@@ -77,7 +77,6 @@ impl Tensor {
         shape[dim] = (end - start).div_ceil(step);
         let offset = self.offset + start * strides[dim];
         strides[dim] *= step;
-        let offset = if shape[dim] == 0 { self.offset } else { offset };
         self.as_strided(shape, strides, offset)
     }
 

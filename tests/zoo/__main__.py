@@ -1,0 +1,17 @@
+"""Runs one half of the zoo: `python -m tests.zoo programs --help`."""
+
+import importlib
+import sys
+
+HALVES = ["programs"]
+
+
+def main() -> None:
+    """Hand the rest of the command line to the half that it names first."""
+    if len(sys.argv) < 2 or sys.argv[1] not in HALVES:
+        sys.exit(f"usage: python -m tests.zoo {{{','.join(HALVES)}}} ...")
+    half = sys.argv.pop(1)
+    importlib.import_module(f"tests.zoo.{half}").main()
+
+
+main()

@@ -1,0 +1,216 @@
+"""Exported programs of many models: which of them open, and which give what torch gives.
+
+`python -m tests.zoo programs` exports every specimen twice, as `torch.export` gives it and after
+`run_decompositions()`, and runs both. A specimen that torch itself can't build, call or export isn't counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import re
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tests.zoo import diffusers_models, image_models, torch_modules, transformers_models
+from tests.zoo.specimens import Specimen
+
+COLLECTIONS: dict[str, Callable[[], Iterator[Specimen]]] = {
+    "torch.nn": torch_modules.specimens,
+    "torchvision": image_models.torchvision_specimens,
+    "timm": image_models.timm_specimens,
+    "diffusers": diffusers_models.specimens,
+    "transformers": transformers_models.specimens,
+}
+FORMS = ("exported", "decomposed")
+#: Seconds that building, exporting and running one specimen may take.
+PATIENCE = 300
+#: The relative error that float32 sums in another order make, through a whole model.
+TOLERANCE = 1e-4
+
+
+def main() -> None:
+    """Run collections and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.zoo programs", description=__doc__)
+    parser.add_argument("collections", nargs="*", metavar="COLLECTION", help=f"of: {', '.join(COLLECTIONS)}")
+    parser.add_argument("--only", default="", help="specimens whose name matches this pattern")
+    parser.add_argument("--keep", type=Path, help="folder in which exported programs are kept for the next run")
+    parser.add_argument("--out", type=Path, help="file for a line of JSON per program")
+    given = parser.parse_args()
+    if unknown := set(given.collections) - set(COLLECTIONS):
+        parser.error(f"no such collection: {', '.join(sorted(unknown))}")
+    warm_up()
+    outcomes = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for collection in given.collections or COLLECTIONS:
+            for specimen in COLLECTIONS[collection]():
+                if re.search(given.only, specimen.name):
+                    outcomes += apart(specimen, given.keep or Path(scratch))
+                    print(line(outcomes[-2:]), flush=True)
+                    if given.out:
+                        given.out.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
+    print(table(outcomes))
+
+
+def warm_up() -> None:
+    """Imports what every export needs: a forked process has it then."""
+    import weightstream  # noqa: F401
+
+    torch.set_num_threads(1)
+    torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),), strict=False).run_decompositions()
+
+
+def apart(specimen: Specimen, folder: Path) -> list[dict[str, str]]:
+    """What became of both forms of `specimen`, found out in a process of its own: one that dies ends nothing else."""
+    folder = folder / specimen.collection
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / f"{specimen.name}.json"
+    report.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            for form in FORMS:
+                with report.open("a") as file:
+                    file.write(json.dumps(outcome(specimen, form, folder)) + "\n")
+                    file.flush()
+        finally:
+            os._exit(0)
+    end = time.monotonic() + PATIENCE
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.05)
+    told = [json.loads(one) for one in report.read_text().splitlines()] if report.exists() else []
+    report.unlink(missing_ok=True)
+    for form in FORMS[len(told) :]:
+        told.append(record(specimen, form, "not exported", "its process died or took too long"))
+    return told
+
+
+def record(specimen: Specimen, form: str, result: str, detail: str = "") -> dict[str, str]:
+    """One line of the table."""
+    return {
+        "collection": specimen.collection,
+        "name": specimen.name,
+        "form": form,
+        "result": result,
+        "detail": detail,
+    }
+
+
+def outcome(specimen: Specimen, form: str, folder: Path) -> dict[str, str]:
+    """Exports and runs one form, unless an earlier run has kept it."""
+    import weightstream as ws
+
+    program, data = folder / f"{specimen.name}.{form}.pt2", folder / f"{specimen.name}.{form}.pt"
+    refused = program.with_suffix(".refused")
+    if refused.exists():
+        return record(specimen, form, "not exported", refused.read_text())
+    if not data.exists():
+        try:
+            exported(specimen, form, program, data)
+        except Exception:
+            refused.write_text(last_line(traceback.format_exc()))
+            return record(specimen, form, "not exported", refused.read_text())
+    args, kwargs, expected = torch.load(data, weights_only=False)
+    try:
+        given = pytree.tree_leaves(ws.Program(program)(*args, **kwargs))
+    except Exception as error:
+        return record(specimen, form, "refused", str(error))
+    finally:
+        if folder.is_relative_to(tempfile.gettempdir()):
+            program.unlink()
+            data.unlink()
+    difference = compare(given, expected)
+    return record(specimen, form, "differs" if difference else "same", difference)
+
+
+def exported(specimen: Specimen, form: str, program: Path, data: Path) -> None:
+    """Writes the program, and beside it inputs and what torch makes of them."""
+    module, args, kwargs = specimen.made()
+    with torch.no_grad():
+        graph = torch.export.export(module, args, kwargs, strict=False)
+        if form == "decomposed":
+            graph = graph.run_decompositions()
+        torch.export.save(graph, program)
+        expected = pytree.tree_leaves(graph.module()(*args, **kwargs))
+    torch.save((args, kwargs, expected), data)
+
+
+def compare(given: list[Any], expected: list[Any]) -> str:
+    """In what two results differ; empty where they don't."""
+    if len(given) != len(expected):
+        return f"{len(given)} results, expected {len(expected)}"
+    for place, (one, other) in enumerate(zip(given, expected, strict=True)):
+        if not isinstance(other, torch.Tensor):
+            if one != other:
+                return f"result {place} is {one}, expected {other}"
+            continue
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return f"result {place} is {one.dtype} {tuple(one.shape)}, expected {other.dtype} {tuple(other.shape)}"
+        if not (other.is_floating_point() or other.is_complex()):
+            if not torch.equal(one, other):
+                return f"result {place} of {other.dtype}: {int((one != other).sum())} of {other.numel()} differ"
+            continue
+        wide = torch.complex128 if other.is_complex() else torch.float64
+        one, other = one.to(wide), other.to(wide)
+        finite = other.isfinite()
+        if not torch.equal(one[~finite].nan_to_num(7.0), other[~finite].nan_to_num(7.0)):
+            return f"result {place}: infinities or NaN in other places"
+        error = float((one[finite] - other[finite]).norm() / other[finite].norm().clamp_min(1e-12))
+        if not error < TOLERANCE:
+            return f"result {place}: a relative error of {error:.1e}"
+    return ""
+
+
+def last_line(text: str) -> str:
+    """Of a traceback: the error's own words."""
+    lines = [one for one in text.strip().splitlines() if one and not one.startswith(" ")]
+    return next((one for one in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Unsupported)?:", one)), lines[-1])
+
+
+def line(outcomes: list[dict[str, str]]) -> str:
+    """Both forms of one specimen."""
+    words = []
+    for one in outcomes:
+        words.append(f"{one['form']}: {one['result']} {one['detail'][:300]}".strip())
+    return f"{outcomes[0]['collection']} {outcomes[0]['name']}: " + "; ".join(words)
+
+
+def missing(detail: str) -> list[str]:
+    """The operators that a refusal names."""
+    return re.findall(r"^  (\S+) \(node", detail, re.MULTILINE) or re.findall(r"^(\S+) \(node", detail)
+
+
+def table(outcomes: list[dict[str, str]]) -> str:
+    """Counts, then every exception by name, then operators by how many programs they stop."""
+    lines = ["", "| collection | exported | decomposed | torch can't export |", "|---|---|---|---|"]
+    for collection in dict.fromkeys(one["collection"] for one in outcomes):
+        own = [one for one in outcomes if one["collection"] == collection]
+        cells = []
+        for form in FORMS:
+            tried = [one for one in own if one["form"] == form and one["result"] != "not exported"]
+            cells.append(f"{sum(one['result'] == 'same' for one in tried)} / {len(tried)}")
+        cells.append(str(sum(one["result"] == "not exported" and one["form"] == FORMS[0] for one in own)))
+        lines.append(f"| {collection} | {' | '.join(cells)} |")
+    stopped: dict[str, int] = collections.Counter()
+    lines.append("")
+    for one in outcomes:
+        if one["result"] in ("refused", "differs"):
+            lines.append(f"{one['collection']} {one['name']} ({one['form']}): {one['result']}: {one['detail']}")
+            stopped.update(missing(one["detail"]))
+    lines.append("")
+    lines += [f"{count:4} {operator}" for operator, count in stopped.most_common()]
+    return "\n".join(lines)

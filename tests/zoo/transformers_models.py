@@ -1,0 +1,186 @@
+"""Tiny models of every configuration class of transformers, made by rule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from tests.zoo.specimens import Made, Specimen
+
+#: Sizes of tiny models, by the names that configurations have for them; the first part of a name that fits decides.
+SIZES = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "d_model": 32,
+    "n_embd": 32,
+    "dim": 32,
+    "embed_dim": 32,
+    "embedding_size": 32,
+    "projection_dim": 32,
+    "intermediate_size": 48,
+    "ffn_dim": 48,
+    "d_ff": 48,
+    "d_kv": 8,
+    "n_inner": 48,
+    "head_dim": 8,
+    "num_hidden_layers": 2,
+    "num_layers": 2,
+    "n_layer": 2,
+    "n_layers": 2,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "num_decoder_layers": 2,
+    "num_encoder_layers": 2,
+    "num_attention_heads": 4,
+    "num_heads": 4,
+    "n_head": 4,
+    "n_heads": 4,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "moe_intermediate_size": 24,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 128,
+    "n_positions": 128,
+    "image_size": 32,
+    "patch_size": 8,
+    "num_mel_bins": 16,
+    "max_source_positions": 64,
+    "max_target_positions": 64,
+    "num_queries": 6,
+}
+HEADS = (
+    "MODEL_MAPPING_NAMES MODEL_FOR_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_MASKED_LM_MAPPING_NAMES "
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES "
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES "
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES "
+    "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES "
+    "MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES MODEL_FOR_CTC_MAPPING_NAMES "
+    "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES "
+    "MODEL_FOR_IMAGE_TO_IMAGE_MAPPING_NAMES MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES "
+    "MODEL_FOR_BACKBONE_MAPPING_NAMES MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING_NAMES "
+    "MODEL_FOR_KEYPOINT_DETECTION_MAPPING_NAMES MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES"
+).split()
+
+
+def specimens() -> Iterator[Specimen]:
+    """One for each configuration class and kind of head that can be built and called."""
+    from transformers.models.auto import modeling_auto
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    for kind in CONFIG_MAPPING_NAMES:
+        seen = set()
+        for head in HEADS:
+            names = getattr(modeling_auto, head).get(kind, ())
+            for name in [names] if isinstance(names, str) else names:
+                if name not in seen:
+                    seen.add(name)
+                    yield Specimen("transformers", name, lambda kind=kind, name=name: make(kind, name))
+
+
+def make(kind: str, name: str) -> Made:
+    """A tiny `name` and inputs that fit it."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = shrunk(CONFIG_MAPPING[kind])
+    model = getattr(transformers, name)._from_config(config, attn_implementation=None)
+    return model, (), inputs(model, config)
+
+
+def shrunk(kind: type) -> Any:
+    """A configuration of `kind` whose sizes are small; nested ones too."""
+    config = kind()
+    values = config.to_dict()
+    given: dict[str, Any] = {}
+    parameters = inspect.signature(kind.__init__).parameters
+    for name, value in values.items():
+        nested = getattr(config, name, None)
+        if hasattr(nested, "to_dict") and hasattr(nested, "model_type"):
+            given[name] = shrunk(type(nested)).to_dict()
+        elif name in SIZES and isinstance(value, int) and not isinstance(value, bool):
+            given[name] = min(SIZES[name], value)
+    if "pad_token_id" in values:
+        given["pad_token_id"] = 0
+    for token in ("bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        if isinstance(values.get(token), int):
+            given[token] = 1
+    heads = given.get("num_attention_heads")
+    if heads and "num_key_value_heads" in values and values["num_key_value_heads"] == values.get("num_attention_heads"):
+        given["num_key_value_heads"] = heads
+    if isinstance(values.get("layer_types"), list):
+        given["layer_types"] = varied(values["layer_types"], given.get("num_hidden_layers", 2))
+        if len(set(values["layer_types"])) > 2 and "num_hidden_layers" in given:
+            given["num_hidden_layers"] = len(given["layer_types"])
+    for name, value in values.items():
+        if name not in given and isinstance(value, list) and value and all(type(item) is int for item in value):
+            given.update(small_list(name, value))
+    del parameters
+    config = kind(**given)
+    for switch in ("use_cache", "output_hidden_states"):
+        if hasattr(config, switch):
+            setattr(config, switch, False)
+    return config
+
+
+def small_list(name: str, value: list[int]) -> dict[str, list[int]]:
+    """Depths become 1, channels small multiples of 8."""
+    if "depth" in name or "layers" in name or "blocks" in name:
+        return {name: [1 for _ in value]}
+    if any(word in name for word in ("hidden_sizes", "embed_dim", "channels")):
+        return {name: [16 * (place + 1) for place in range(len(value))]}
+    return {}
+
+
+def varied(kinds: list[str], count: int) -> list[str]:
+    """As many layers as wanted, one of each kind at least."""
+    distinct = list(dict.fromkeys(kinds))
+    return (distinct + kinds)[: max(count, len(distinct))]
+
+
+def inputs(model: nn.Module, config: Any) -> dict[str, Any]:
+    """Random inputs by the names of the model's own parameters."""
+    accepted = inspect.signature(model.forward).parameters
+    text = getattr(config, "text_config", config)
+    vision = getattr(config, "vision_config", config)
+    side = getattr(vision, "image_size", 32)
+    side = side if isinstance(side, int) else 32
+    channels = getattr(vision, "num_channels", 3)
+    length = 10
+    vocabulary = min(getattr(text, "vocab_size", 99) or 99, 99)
+    given: dict[str, Any] = {}
+    ids = torch.randint(2, vocabulary - 1, (2, length))
+    if "input_ids" in accepted and getattr(model, "main_input_name", "") in ("input_ids", "pixel_values") and (
+        model.main_input_name == "input_ids" or accepted["input_ids"].default is None
+    ):
+        given["input_ids"] = ids[:, None].repeat(1, 2, 1) if "MultipleChoice" in type(model).__name__ else ids
+        if "attention_mask" in accepted:
+            given["attention_mask"] = torch.ones_like(given["input_ids"])
+            given["attention_mask"][-1, ..., -3:] = 0
+    if "decoder_input_ids" in accepted:
+        given["decoder_input_ids"] = ids[:, :5]
+    main = getattr(model, "main_input_name", "")
+    if main == "pixel_values":
+        given["pixel_values"] = torch.randn(2, channels, side, side)
+    elif main == "pixel_values_videos":
+        frames = getattr(config, "num_frames", 4)
+        given[main] = torch.randn(2, frames, channels, side, side)
+    elif main == "input_values":
+        given[main] = torch.randn(2, 2048)
+    elif main == "input_features":
+        bins = getattr(config, "num_mel_bins", 16)
+        given[main] = torch.randn(2, bins, 128) if "hisper" in type(model).__name__ else torch.randn(2, 64, bins)
+    if "use_cache" in accepted:
+        given["use_cache"] = False
+    if "interpolate_pos_encoding" in accepted and False:
+        given["interpolate_pos_encoding"] = True
+    return given
