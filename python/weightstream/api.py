@@ -17,6 +17,7 @@ from weightstream.budget import Budget, Share, parse_budget
 from weightstream.config import read_config
 from weightstream.errors import CheckpointError
 from weightstream.gguf import is_gguf
+from weightstream.handing_over import handed_over
 from weightstream.lazy import Source
 from weightstream.memory import parse_memory
 from weightstream.parameters import Slot, match, place, refuse_meta, settle
@@ -80,7 +81,8 @@ def load(
         from weightstream import diffusers as library
     else:
         from weightstream import transformers as library  # type: ignore[no-redef]
-    index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
+    with handed_over(folder, described, kwargs):
+        index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
     return start(model, index.contents, pairs)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from weightstream.config import NAME, read_config, refused_by
+from weightstream.config import read_config
 from weightstream.empty import empty
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Source, cast
@@ -30,8 +30,8 @@ def build(
 
     described = config or read_config(folder) or {}
     if model_class is None:
-        name = described.get("_class_name")
-        model_class = getattr(diffusers, str(name), None)
+        name = described["_class_name"]
+        model_class = getattr(diffusers, name, None)
         if model_class is None:
             raise CheckpointError(
                 f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks"
@@ -41,7 +41,7 @@ def build(
     before = torch.get_default_dtype()
     torch.set_default_dtype(wanted)
     try:
-        with refused_by("diffusers", folder / NAME), empty():
+        with empty():
             model = model_class.from_config(described, **kwargs)
     finally:
         torch.set_default_dtype(before)

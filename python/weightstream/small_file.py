@@ -1,4 +1,4 @@
-"""The one way to read JSON that came with a checkpoint: a regular file of its folder, within a limit, and no deeper."""
+"""The one way to read JSON that came with a checkpoint: a regular file of its folder, within limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from weightstream import _native
 from weightstream.errors import CheckpointError
 
 # Larger than any configuration; what it holds takes some twenty times as much in memory.
-_MOST_BYTES = 16 * 2**20
+MOST_BYTES = 16 * 2**20
 # Deeper than any configuration; transformers and diffusers go through theirs by recursion.
 _DEEPEST = 100
 
@@ -34,7 +34,7 @@ def read_list(folder: Path, name: str) -> list[Any] | None:
 
 def _read_json(folder: Path, name: str, kind: type[Any]) -> Any:
     file = _native.inside(str(folder), name)
-    text = _native.read_small(str(file), _MOST_BYTES)
+    text = _native.read_small(str(file), MOST_BYTES)
     if text is None:
         return None
     try:

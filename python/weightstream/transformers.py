@@ -8,15 +8,12 @@ from typing import Any
 import torch
 
 from weightstream import _native, gguf
-from weightstream.config import NAME, read_config, refused_by
+from weightstream.config import read_config
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Lazy, Source
 from weightstream.parameters import Slot, failure, slots
-from weightstream.small_file import read_list, read_object
+from weightstream.small_file import read_list
 from weightstream.stored import Index, weights_in
-
-GENERATION = "generation_config.json"
-MODULES = "modules.json"
 
 
 def build(
@@ -44,28 +41,24 @@ def build(
         if config is None:
             from transformers import AutoConfig
 
-            read_config(folder)
-            with refused_by("transformers", folder / NAME):
-                config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
+            config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
         if model_class is None:
             model_class = _class_of(config, folder, kwargs)
         index = Index.open(weights_in(folder, "model"))
         lazies = {name: Lazy(stored, index.contents) for name, stored in index.tensors.items()}
-    with refused_by("transformers", folder):
-        model, report = model_class.from_pretrained(
-            None,
-            config=config,
-            state_dict=lazies,
-            output_loading_info=True,
-            **{_dtype_argument(): "auto" if dtype is None else dtype},
-            **kwargs,
-        )
+    model, report = model_class.from_pretrained(
+        None,
+        config=config,
+        state_dict=lazies,
+        output_loading_info=True,
+        **{_dtype_argument(): "auto" if dtype is None else dtype},
+        **kwargs,
+    )
     if strict:
         _refuse(report, model_class)
     model.config.name_or_path = model.name_or_path = str(folder)
-    if model.can_generate() and read_object(folder, GENERATION) is not None:
-        with refused_by("transformers", folder / GENERATION):
-            model.generation_config = type(model.generation_config).from_pretrained(folder)
+    if model.can_generate() and (folder / "generation_config.json").exists():
+        model.generation_config = type(model.generation_config).from_pretrained(folder)
     return (
         index,
         model,
@@ -75,14 +68,16 @@ def build(
 
 def _transformer_part(folder: Path) -> Path:
     """`folder`, or the part of a sentence-transformers folder that holds the transformer."""
-    parts = None if (folder / NAME).exists() else read_list(folder, MODULES)
+    parts = None if (folder / "config.json").exists() else read_list(folder, "modules.json")
     if parts is None:
         return folder
     for part in parts:
         if isinstance(part, dict) and str(part.get("type")).rpartition(".")[2] == "Transformer":
-            path = str(part.get("path", ""))
-            return _native.inside(str(folder), path) if path else folder
-    raise CheckpointError(f"{folder / MODULES}: expected a part of type Transformer, got none")
+            part_folder = _native.inside(str(folder), str(part["path"])) if part.get("path") else folder
+            if read_config(part_folder) is None:
+                raise CheckpointError(f"{part_folder}: expected a folder with a config.json, got none")
+            return part_folder
+    raise CheckpointError(f"{folder}: modules.json: expected a part of type Transformer, got none")
 
 
 def _class_of(config: Any, folder: Path, kwargs: dict[str, Any]) -> type[Any]:
