@@ -1,8 +1,9 @@
-"""Models of transformers: built by their own class, which is given lazy tensors in place of loaded ones."""
+"""Models of transformers: loaded by its own from_pretrained, which finds lazy tensors in the files it opens."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,23 @@ import torch
 
 from weightstream import gguf
 from weightstream.errors import CheckpointError
-from weightstream.lazy import Lazy, Source
-from weightstream.parameters import Slot, failure, slots
-from weightstream.stored import Index, weights_in
+from weightstream.opened import Opened
+from weightstream.packed import is_packed, refuse_choice_of_files
+from weightstream.parameters import failure
+
+_REFUSED = {
+    "state_dict": "the weights are those of the checkpoint",
+    "output_loading_info": "what doesn't fit is raised, or told by transformers' log with strict=False",
+    "gguf_file": "give load the path of the .gguf file itself",
+    "quantization_config": "streamed weights stay as they are stored",
+    "max_memory": "that is load's memory=",
+    "offload_folder": "weights are streamed from the checkpoint itself",
+    "offload_buffers": "weights are streamed from the checkpoint itself",
+    "tp_plan": "one process streams the whole model",
+    "tp_size": "one process streams the whole model",
+    "device_mesh": "one process streams the whole model",
+    "distributed_config": "one process streams the whole model",
+}
 
 
 def build(
@@ -21,48 +36,66 @@ def build(
     model_class: type[Any] | None,
     config: Any,
     strict: bool,
-    kwargs: Any,
-) -> tuple[Index, Any, list[tuple[Slot, Source]]]:
-    """The model of `folder` as its class's from_pretrained makes it, and the source of each of its weights.
+    kwargs: dict[str, Any],
+) -> tuple[Opened, Any]:
+    """The model of `folder` as from_pretrained makes it, and the files that its lazy tensors lie in.
 
-    Renaming, fusing of experts, tying, casting, buffers and generation settings are transformers' own doing.
+    Which files are read, renaming, fusing of experts, tying, casting, buffers, adapters and generation settings
+    are transformers' own doing.
     """
-    if gguf.is_gguf(folder):
-        if config is None:
-            config, kwargs = gguf.config_of(folder, kwargs)
-        if model_class is None:
-            model_class = gguf.class_of(config, folder)
-        index = Index.open(folder)
-        lazies = gguf.named(folder, index, model_class, config)
-        folder = folder.parent
-    else:
-        folder = _transformer_part(folder)
-        if config is None:
-            from transformers import AutoConfig
+    import transformers
 
-            config, kwargs = AutoConfig.from_pretrained(folder, return_unused_kwargs=True, **kwargs)
+    opened = Opened()
+    kwargs = {**kwargs, _dtype_argument(): "auto" if dtype is None else dtype, "output_loading_info": True}
+    kwargs.pop("disable_mmap", None)  # nothing is mapped
+    if gguf.is_gguf(folder):
+        model, report = _of_gguf(folder, model_class, config, opened, kwargs)
+    elif is_packed(folder := _transformer_part(folder)):
+        refuse_choice_of_files(folder, kwargs)
+        if config is None:
+            config, kwargs = transformers.AutoConfig.from_pretrained(
+                folder, return_unused_kwargs=True, **kwargs
+            )
+        model_class = model_class or _class_of(config, folder, kwargs)
+        model, report = _of_tensors(opened.lazies(folder), model_class, config, folder, kwargs)
+    else:
         if model_class is None:
-            model_class = _class_of(config, folder, kwargs)
-        index = Index.open(weights_in(folder, "model"))
-        lazies = {name: Lazy(stored, index.contents) for name, stored in index.tensors.items()}
-    model, report = model_class.from_pretrained(
-        None,
-        config=config,
-        state_dict=lazies,
-        output_loading_info=True,
-        **{_dtype_argument(): "auto" if dtype is None else dtype},
-        **kwargs,
-    )
+            model_class = _class_of(config or _config_of(folder, kwargs), folder, kwargs)
+        if config is not None:
+            kwargs["config"] = config
+        library = transformers.modeling_utils
+        with opened.found_by((library, "safe_open"), (library, "load_state_dict")):
+            model, report = model_class.from_pretrained(folder, **kwargs)
     if strict:
-        _refuse(report, model_class)
+        _refuse(report, type(model), bool(kwargs.get("ignore_mismatched_sizes")))
+    return opened, model
+
+
+def refuse(kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError where load can't do as from_pretrained does."""
+    for name in kwargs.keys() & _REFUSED.keys():
+        if kwargs[name] is not None:
+            raise TypeError(f"load() takes no {name}: {_REFUSED[name]}")
+
+
+def _of_gguf(path: Path, model_class: Any, config: Any, opened: Opened, kwargs: Any) -> tuple[Any, Any]:
+    refuse_choice_of_files(path, kwargs)
+    if config is None:
+        config, kwargs = gguf.config_of(path, kwargs)
+    if model_class is None:
+        model_class = gguf.class_of(config, path)
+    return _of_tensors(gguf.named(path, opened, model_class, config), model_class, config, path.parent, kwargs)
+
+
+def _of_tensors(
+    tensors: dict[str, Any], model_class: Any, config: Any, folder: Path, kwargs: Any
+) -> tuple[Any, Any]:
+    """The model made of tensors from a file that transformers itself can't open."""
+    model, report = model_class.from_pretrained(None, config=config, state_dict=tensors, **kwargs)
     model.config.name_or_path = model.name_or_path = str(folder)
     if model.can_generate() and (folder / "generation_config.json").exists():
         model.generation_config = type(model.generation_config).from_pretrained(folder)
-    return (
-        index,
-        model,
-        [(slot, slot.tensor.source) for slot in slots(model) if isinstance(slot.tensor, Lazy)],
-    )
+    return model, report
 
 
 def _transformer_part(folder: Path) -> Path:
@@ -76,7 +109,16 @@ def _transformer_part(folder: Path) -> Path:
     raise CheckpointError(f"{modules}: expected a part of type Transformer, found none")
 
 
-def _class_of(config: Any, folder: Path, kwargs: dict[str, Any]) -> type[Any]:
+def _config_of(folder: Path, kwargs: Mapping[str, Any]) -> Any:
+    import transformers
+
+    wanted = ("subfolder", "trust_remote_code", "revision", "code_revision", "token", "cache_dir")
+    given = {name: kwargs[name] for name in wanted if name in kwargs}
+    return transformers.AutoConfig.from_pretrained(folder, **given)
+
+
+def _class_of(config: Any, folder: Path, kwargs: Mapping[str, Any]) -> type[Any]:
+    """The class that the config names: transformers' own, or the one that comes with the checkpoint."""
     import transformers
 
     names = getattr(config, "architectures", None) or []
@@ -85,7 +127,8 @@ def _class_of(config: Any, folder: Path, kwargs: dict[str, Any]) -> type[Any]:
     if remote and kwargs.get("trust_remote_code"):
         from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
-        found = get_class_from_dynamic_module(remote[0], str(folder))
+        named = [reference for reference in remote if reference.rpartition(".")[2] in names]
+        found = get_class_from_dynamic_module((named or remote)[0], str(folder))
         return found
     if not names:
         found = transformers.AutoModel._model_mapping[type(config)]  # type: ignore[assignment]
@@ -110,12 +153,13 @@ def _dtype_argument() -> str:
     return "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
 
 
-def _refuse(report: dict[str, Any], model_class: type[Any]) -> None:
+def _refuse(report: dict[str, Any], model_class: type[Any], other_sizes: bool) -> None:
     """Raise CheckpointError where the checkpoint and the model didn't agree."""
     wrong = [
         f"size mismatch for {name}: copying a param with shape {list(stored)} from checkpoint, "
         f"the shape in current model is {list(expected)}."
         for name, stored, expected in report.get("mismatched_keys", [])
+        if not other_sizes
     ]
     wrong += [str(message) for message in report.get("error_msgs", [])]
     if error := failure(model_class.__name__, report["unexpected_keys"], report["missing_keys"], wrong):
