@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from weightstream import _native
-from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.attributes import Aliases, read_lazies
+from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.budget import Budget, Share, parse_budget
 from weightstream.deferred import Source
 from weightstream.errors import CheckpointError
@@ -58,7 +58,7 @@ def load(
         path: the folder, or the .gguf file.
         memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget; to spread the
             model's blocks over several GPUs, that of each: {"cuda:0": "4GiB", "cuda:1": "4GiB"}.
-        dtype: of the floating weights; None or "auto" for the one that config.json or else the checkpoint has.
+        dtype: of the floating weights; None or "auto" for that of config.json, or else of the checkpoint.
             Weights stored as another dtype are converted once, one by one, to a side file under
             ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
         model_class: the class to build, where not the one that config.json names.
@@ -85,7 +85,7 @@ def load(
     else:
         from weightstream import transformers as library  # type: ignore[no-redef]
     library.refuse(kwargs)
-    _refuse_device_map(kwargs.pop("device_map", None))
+    _refuse_elsewhere(kwargs)
     dtype = _parse_dtype(dtype, kwargs.pop("torch_dtype", None))
     opened, model = library.build(folder, dtype, model_class, config, strict, kwargs)
     read_lazies(model)
@@ -249,8 +249,8 @@ def _read_config(folder: Path, subfolder: str | None) -> dict[str, Any]:
         return dict(json.loads(file.read_text()))
     if (folder / "model_index.json").exists():
         raise CheckpointError(
-            f"{folder}: expected one model, got a whole pipeline: load each of its models with a Budget in common, "
-            "and give them to the pipeline's from_pretrained"
+            f"{folder}: expected one model, got a whole pipeline: load each of its models with a Budget in "
+            "common, and give them to the pipeline's from_pretrained"
         )
     if not (folder / "modules.json").exists():
         raise CheckpointError(
@@ -260,7 +260,9 @@ def _read_config(folder: Path, subfolder: str | None) -> dict[str, Any]:
     return {}
 
 
-def _parse_dtype(dtype: torch.dtype | str | None, torch_dtype: torch.dtype | str | None) -> torch.dtype | None:
+def _parse_dtype(
+    dtype: torch.dtype | str | None, torch_dtype: torch.dtype | str | None
+) -> torch.dtype | None:
     if None not in (dtype, torch_dtype) and dtype != torch_dtype:
         raise TypeError(f"load() got dtype={dtype} and torch_dtype={torch_dtype}, which say the same")
     wanted = torch_dtype if dtype is None else dtype
@@ -272,11 +274,18 @@ def _parse_dtype(dtype: torch.dtype | str | None, torch_dtype: torch.dtype | str
     return found
 
 
-def _refuse_device_map(device_map: Any) -> None:
+def _refuse_elsewhere(kwargs: dict[str, Any]) -> None:
+    """Raise TypeError where a hub or a device is asked for in words that are not load's."""
+    device_map, revision = kwargs.pop("device_map", None), kwargs.pop("revision", None)
     if device_map not in (None, "cpu", torch.device("cpu"), {"": "cpu"}, {"": torch.device("cpu")}):
         raise TypeError(
-            f"load() takes no device_map, got {device_map!r}: GPUs are given by device=\"cuda\", or by "
+            f'load() takes no device_map, got {device_map!r}: GPUs are given by device="cuda", or by '
             'memory={"cuda:0": "4GiB", ...}'
+        )
+    if revision not in (None, "main"):
+        raise TypeError(
+            f"load() takes no revision, got {revision!r}: download that revision, and load its folder "
+            "(huggingface_hub.snapshot_download)"
         )
 
 

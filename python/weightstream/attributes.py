@@ -1,4 +1,4 @@
-"""Tensors that modules hold beside their parameters and persistent buffers: plain attributes, also in containers."""
+"""Tensors that modules hold beside parameters and persistent buffers: attributes, also in containers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def replace_tensors(module: nn.Module, replace: Replace) -> None:
 
 
 def _replaced(name: str, value: Any, replace: Replace) -> Any:
-    """`value`, or another one where something inside it was replaced. Lists and dicts are changed in place."""
+    """`value`, or another where something inside it was replaced. Lists and dicts are changed in place."""
     if isinstance(value, nn.Parameter):
         return value
     if isinstance(value, torch.Tensor):
@@ -73,7 +73,8 @@ def _refuse_inside(name: str, tensor: torch.Tensor) -> None:
         inner = getattr(tensor, part)
         if isinstance(inner, Lazy):
             raise WeightstreamError(
-                f"{name} is a {type(tensor).__name__}, made of weights of the checkpoint; only plain tensors can be streamed"
+                f"{name} is a {type(tensor).__name__}, made of weights of the checkpoint; only plain tensors can "
+                "be streamed"
             )
         _refuse_inside(f"{name}.{part}", inner)
 
@@ -109,14 +110,14 @@ class Aliases:
         for slot in sharing:
             offset = tensor.storage_offset() - slot.tensor.storage_offset()
             last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-            inside = 0 <= offset and offset + last < slot.tensor.numel()
+            inside = offset >= 0 and offset + last < slot.tensor.numel()
             if inside and slot.is_dense and tensor.dtype == slot.tensor.dtype:
                 self._offsets[id(tensor)] = (slot, offset)
                 return tensor
         if sharing:
             raise WeightstreamError(
-                f"{name} shares memory with {sharing[0].names[0]} in a way that a streamed weight can't follow: "
-                "give the module a tensor of its own there"
+                f"{name} shares memory with {sharing[0].names[0]} in a way that a streamed weight can't "
+                "follow: give the module a tensor of its own there"
             )
         return tensor
 

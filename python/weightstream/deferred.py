@@ -70,7 +70,7 @@ class View:
 
 @dataclass(frozen=True)
 class Write:
-    """An operation that writes to views of tensors. Its results are these tensors, whole, as they are then."""
+    """An operation that writes to views of tensors. It results in these tensors, whole."""
 
     operation: Callable[..., Any]
     spec: TreeSpec

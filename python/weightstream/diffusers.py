@@ -19,7 +19,7 @@ from weightstream.packed import is_packed, refuse_choice_of_files
 from weightstream.parameters import failure
 from weightstream.substitute import substituted
 
-# What from_pretrained takes itself; whatever else it is given it ignores, unless the class's constructor has it.
+# What from_pretrained takes itself; it ignores all else, unless the class's constructor has it.
 _FILES = {"cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder"}
 _TAKEN = _FILES | {"variant", "use_safetensors"}
 # How to read and build: load has its own way to the same model.
@@ -131,7 +131,8 @@ def _class_of(name: str, folder: Path) -> type[Any]:
     found: type[Any] | None = getattr(diffusers, name, None) or _class_inside(name)
     if found is None:
         raise CheckpointError(
-            f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks; pass model_class="
+            f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks; "
+            "pass model_class="
         )
     return found
 

@@ -1,6 +1,6 @@
 """Streamed weights require gradients as loaded ones do, until a backward pass would give them some.
 
-Operators look at the flag, also under no_grad: a product with a frozen weight may be another one in the last bits.
+Operators look at the flag, also under no_grad: a product with a frozen weight may differ in the last bits.
 Gradients of all weights, however, would need the memory that streaming saves.
 """
 
@@ -10,6 +10,7 @@ import logging
 import weakref
 
 import torch
+from torch.autograd import Variable
 
 _logger = logging.getLogger("weightstream")
 
@@ -23,25 +24,29 @@ class Freezing:
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
         """Freeze all weights, once, where a gradient of `tensor` would be kept."""
-        if tensor.requires_grad:
+        if tensor.requires_grad and not self._frozen:
             self._watched.append((weakref.ref(tensor), name))
-            tensor.register_post_accumulate_grad_hook(self._freeze)
+            tensor.register_post_accumulate_grad_hook(self._drop)
 
-    def _freeze(self, tensor: torch.Tensor) -> None:
+    def _drop(self, tensor: torch.Tensor) -> None:
         if self._frozen:
             return  # whoever has made them require gradients again wants these
-        self._frozen = True
         tensor.grad = None
-        name = ""
-        for reference, watched in self._watched:
-            weight = reference()
-            if weight is not None:
-                name = watched if weight is tensor else name
-                weight.requires_grad_(False)  # the rest of this backward pass leaves them out as well
+        # Not before the pass is over: checkpointed blocks run again in it, and have to find the same flags.
+        Variable._execution_engine.queue_callback(self._freeze)
+
+    def _freeze(self) -> None:
+        if self._frozen:
+            return
+        self._frozen = True
+        weights = [(weight, name) for reference, name in self._watched if (weight := reference()) is not None]
+        for weight, _ in weights:
+            weight.requires_grad_(False)
         self._watched.clear()
         _logger.warning(
-            "a backward pass came to %s: streamed weights are frozen from now on and get no gradients, inputs and "
-            "other parameters do. model.requires_grad_(False) beforehand spares this pass the work; "
-            "requires_grad_(True) afterwards has gradients of the weights kept",
-            name,
+            "a backward pass came to %s and %d more weights that are streamed: they are frozen from now on and "
+            "get no gradients; inputs and other parameters do. model.requires_grad_(False) beforehand spares "
+            "that pass the work, model.requires_grad_(True) afterwards has the weights' gradients kept",
+            weights[0][1],
+            len(weights) - 1,
         )

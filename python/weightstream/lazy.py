@@ -1,9 +1,9 @@
 """Tensors that libraries may rename, stack, split, cast and write to before any byte of them is read.
 
-Libraries convert checkpoints while they load them, with code of their own per architecture. Given lazy tensors
-that code runs unchanged: what merely gathers bytes stays a gather (`Stored`), anything else is noted down
-(`Deferred`) to be computed once, tensor by tensor. Sources never change; a lazy tensor that is written to gets
-another one, and so do those that look at the same memory.
+Libraries convert checkpoints while they load them, with code of their own per architecture. Given lazy
+tensors that code runs unchanged: what merely gathers bytes stays a gather (`Stored`), anything else is noted
+down (`Deferred`) to be computed once, tensor by tensor. Sources never change; a lazy tensor that is written
+to gets another one, and so do those that look at the same memory.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ _ops = torch.ops.aten
 
 # What these make of a tensor depends on none of its values.
 _LIKE = {
-    getattr(_ops, name)
-    for name in "empty_like zeros_like ones_like full_like rand_like randn_like randint_like "
-    "new_empty new_empty_strided new_zeros new_ones new_full".split()
-}
+    _ops.empty_like, _ops.zeros_like, _ops.ones_like, _ops.full_like, _ops.rand_like, _ops.randn_like,
+    _ops.randint_like, _ops.new_empty, _ops.new_empty_strided, _ops.new_zeros, _ops.new_ones, _ops.new_full,
+}  # fmt: skip
 # These leave none of a tensor's values.
 _FILLS = {
-    getattr(_ops, name)
-    for name in "normal_ uniform_ random_ exponential_ geometric_ log_normal_ cauchy_".split()
-}
-# The same values, whatever else they change.
-_SAME = {_ops.alias.default, _ops.detach.default, _ops.clone.default}
+    _ops.normal_, _ops.uniform_, _ops.random_, _ops.exponential_, _ops.geometric_, _ops.log_normal_,
+    _ops.cauchy_,
+}  # fmt: skip
+_SAME = {_ops.alias.default, _ops.detach.default}
 
 
 class Holder(Protocol):
     """Where the values of lazy tensors lie."""
 
     @property
-    def contents(self) -> _native.Contents: ...
+    def contents(self) -> _native.Contents:
+        """What the parts of sources lie in."""
 
     @property
     def over(self) -> bool:
@@ -75,7 +74,9 @@ class Lazy(torch.Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Lazy:
         copy = Lazy(self.source, self.holder, self.stride())
         copy.requires_grad_(self.requires_grad)
-        copy.__dict__.update({name: value for name, value in self.__dict__.items() if name not in copy.__dict__})
+        copy.__dict__.update(
+            {name: value for name, value in self.__dict__.items() if name not in copy.__dict__}
+        )
         memo[id(self)] = copy
         return copy
 
@@ -184,7 +185,8 @@ def _made(func: Any, args: Any, kwargs: Any, shapes: Any, holder: Holder) -> Any
 
 def _sources(func: Any, args: Any, kwargs: Any, shapes: Any, holder: Holder) -> Sequence[Source]:
     """What `func` makes of sources; `shapes` are its results without values."""
-    if func in _SAME:
+    # What is stored is contiguous already; what is computed may have other steps than its copy.
+    if func in _SAME or (func is _ops.clone.default and isinstance(args[0], Stored)):
         return [args[0]]
     if func is _ops._to_copy.default and isinstance(args[0], Stored):
         gathered: Any = cast(args[0], shapes.dtype, holder.contents)
@@ -225,7 +227,9 @@ def _write(func: Any, args: Any, kwargs: Any) -> Any:
     if torch.Tag.nondeterministic_seeded in func.tags:
         # Random numbers are drawn when the library draws them.
         (target,) = targets
-        drawn = _like(_ops.empty_like.default, (target,), {}) if func.overloadpacket in _FILLS else target.read()
+        drawn = (
+            _like(_ops.empty_like.default, (target,), {}) if func.overloadpacket in _FILLS else target.read()
+        )
         rest = [drawn if arg is target else arg for arg in args]
         func(*rest, **{name: drawn if value is target else value for name, value in kwargs.items()})
         _note(_ops.copy_.default, (target, drawn), {}, targets)

@@ -42,7 +42,9 @@ class Opened:
             index = Index.open(path)
             before = 0 if self._contents is None else len(self._contents)
             tensors = {name: stored.behind(before) for name, stored in index.tensors.items()}
-            self._contents = index.contents if self._contents is None else self._contents.joined(index.contents)
+            self._contents = (
+                index.contents if self._contents is None else self._contents.joined(index.contents)
+            )
             self._files[path] = Index(self._contents, tensors, index.metadata)
             self._tensors += tensors.values()
         return self._files[path]
@@ -62,10 +64,12 @@ class Opened:
 
     @contextmanager
     def found_by(self, *places: tuple[ModuleType, str]) -> Iterator[None]:
-        """Have this thread find lazy tensors where a library opens files: `safe_open` or `load_state_dict`."""
+        """Have this thread find lazy tensors where a library calls `safe_open` or `load_state_dict`."""
         with ExitStack() as stack:
             for library, name in places:
-                stands_in: Callable[..., Any] = self._safe_open if name == "safe_open" else self._load_state_dict
+                stands_in: Callable[..., Any] = (
+                    self._safe_open if name == "safe_open" else self._load_state_dict
+                )
                 stack.enter_context(substituted(library, name, stands_in))
             yield
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_CHOICES = ("variant", "subfolder", "revision", "use_safetensors")
+_CHOICES = ("variant", "subfolder", "use_safetensors")
 
 
 def is_packed(folder: Path) -> bool:

@@ -1,9 +1,10 @@
-"""Models of transformers: loaded by its own from_pretrained, which finds lazy tensors in the files it opens."""
+"""Models of transformers: loaded by its from_pretrained, which finds lazy tensors in the files it opens."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from weightstream.errors import CheckpointError
 from weightstream.opened import Opened
 from weightstream.packed import is_packed, refuse_choice_of_files
 from weightstream.parameters import failure
+from weightstream.substitute import substituted
 
 _REFUSED = {
     "state_dict": "the weights are those of the checkpoint",
@@ -40,31 +42,22 @@ def build(
 ) -> tuple[Opened, Any]:
     """The model of `folder` as from_pretrained makes it, and the files that its lazy tensors lie in.
 
-    Which files are read, renaming, fusing of experts, tying, casting, buffers, adapters and generation settings
-    are transformers' own doing.
+    Which files are read, renaming, fusing of experts, tying, casting, buffers, adapters and generation
+    settings are transformers' own doing.
     """
-    import transformers
-
     opened = Opened()
     kwargs = {**kwargs, _dtype_argument(): "auto" if dtype is None else dtype, "output_loading_info": True}
     kwargs.pop("disable_mmap", None)  # nothing is mapped
     if gguf.is_gguf(folder):
-        model, report = _of_gguf(folder, model_class, config, opened, kwargs)
-    elif is_packed(folder := _transformer_part(folder)):
         refuse_choice_of_files(folder, kwargs)
-        if config is None:
-            config, kwargs = transformers.AutoConfig.from_pretrained(
-                folder, return_unused_kwargs=True, **kwargs
-            )
-        model_class = model_class or _class_of(config, folder, kwargs)
-        model, report = _of_tensors(opened.lazies(folder), model_class, config, folder, kwargs)
+        model, report = _of_gguf(folder, model_class, config, opened, kwargs)
     else:
+        folder = _transformer_part(folder)
         if model_class is None:
             model_class = _class_of(config or _config_of(folder, kwargs), folder, kwargs)
         if config is not None:
             kwargs["config"] = config
-        library = transformers.modeling_utils
-        with opened.found_by((library, "safe_open"), (library, "load_state_dict")):
+        with _files(folder, opened, kwargs):
             model, report = model_class.from_pretrained(folder, **kwargs)
     if strict:
         _refuse(report, type(model), bool(kwargs.get("ignore_mismatched_sizes")))
@@ -78,20 +71,32 @@ def refuse(kwargs: Mapping[str, Any]) -> None:
             raise TypeError(f"load() takes no {name}: {_REFUSED[name]}")
 
 
+@contextmanager
+def _files(folder: Path, opened: Opened, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Have transformers find lazy tensors in the files that it opens, and all of them in a packed folder."""
+    from transformers import modeling_utils
+
+    with ExitStack() as stack:
+        stack.enter_context(
+            opened.found_by((modeling_utils, "safe_open"), (modeling_utils, "load_state_dict"))
+        )
+        if is_packed(folder):
+            refuse_choice_of_files(folder, kwargs)
+            found = substituted(
+                modeling_utils, "_get_resolved_checkpoint_files", lambda *where, **how: ([str(folder)], None)
+            )
+            stack.enter_context(found)
+        yield
+
+
 def _of_gguf(path: Path, model_class: Any, config: Any, opened: Opened, kwargs: Any) -> tuple[Any, Any]:
-    refuse_choice_of_files(path, kwargs)
     if config is None:
         config, kwargs = gguf.config_of(path, kwargs)
     if model_class is None:
         model_class = gguf.class_of(config, path)
-    return _of_tensors(gguf.named(path, opened, model_class, config), model_class, config, path.parent, kwargs)
-
-
-def _of_tensors(
-    tensors: dict[str, Any], model_class: Any, config: Any, folder: Path, kwargs: Any
-) -> tuple[Any, Any]:
-    """The model made of tensors from a file that transformers itself can't open."""
+    tensors = gguf.named(path, opened, model_class, config)
     model, report = model_class.from_pretrained(None, config=config, state_dict=tensors, **kwargs)
+    folder = path.parent
     model.config.name_or_path = model.name_or_path = str(folder)
     if model.can_generate() and (folder / "generation_config.json").exists():
         model.generation_config = type(model.generation_config).from_pretrained(folder)
@@ -112,23 +117,21 @@ def _transformer_part(folder: Path) -> Path:
 def _config_of(folder: Path, kwargs: Mapping[str, Any]) -> Any:
     import transformers
 
-    wanted = ("subfolder", "trust_remote_code", "revision", "code_revision", "token", "cache_dir")
+    wanted = ("subfolder", "trust_remote_code", "code_revision")
     given = {name: kwargs[name] for name in wanted if name in kwargs}
     return transformers.AutoConfig.from_pretrained(folder, **given)
 
 
 def _class_of(config: Any, folder: Path, kwargs: Mapping[str, Any]) -> type[Any]:
-    """The class that the config names: transformers' own, or the one that comes with the checkpoint."""
+    """The class that the config names, or the AutoModel class that finds it in the checkpoint's own code."""
     import transformers
 
     names = getattr(config, "architectures", None) or []
-    remote = _models(getattr(config, "auto_map", None) or {})
     found: type[Any]
-    if remote and kwargs.get("trust_remote_code"):
-        from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
-        named = [reference for reference in remote if reference.rpartition(".")[2] in names]
-        found = get_class_from_dynamic_module((named or remote)[0], str(folder))
+    if kwargs.get("trust_remote_code") and (
+        remote := _remote(getattr(config, "auto_map", None) or {}, names)
+    ):
+        found = getattr(transformers, remote)
         return found
     if not names:
         found = transformers.AutoModel._model_mapping[type(config)]  # type: ignore[assignment]
@@ -143,8 +146,11 @@ def _class_of(config: Any, folder: Path, kwargs: Mapping[str, Any]) -> type[Any]
     )
 
 
-def _models(remote: dict[str, str]) -> list[str]:
-    return [reference for kind, reference in remote.items() if kind.startswith("AutoModel")]
+def _remote(references: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """Which kind of AutoModel stands for a class among `names`, else the first."""
+    kinds = [kind for kind in references if kind.startswith("AutoModel")]
+    named = [kind for kind in kinds if references[kind].rpartition(".")[2] in names]
+    return next(iter(named or kinds), None)
 
 
 def _dtype_argument() -> str:
