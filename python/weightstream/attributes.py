@@ -73,8 +73,8 @@ def _refuse_inside(name: str, tensor: torch.Tensor) -> None:
         inner = getattr(tensor, part)
         if isinstance(inner, Lazy):
             raise WeightstreamError(
-                f"{name} is a {type(tensor).__name__}, made of weights of the checkpoint; only plain tensors can "
-                "be streamed"
+                f"{name} is a {type(tensor).__name__}, made of weights of the checkpoint; only plain "
+                "tensors can be streamed"
             )
         _refuse_inside(f"{name}.{part}", inner)
 

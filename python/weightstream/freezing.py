@@ -44,9 +44,9 @@ class Freezing:
             weight.requires_grad_(False)
         self._watched.clear()
         _logger.warning(
-            "a backward pass came to %s and %d more weights that are streamed: they are frozen from now on and "
-            "get no gradients; inputs and other parameters do. model.requires_grad_(False) beforehand spares "
-            "that pass the work, model.requires_grad_(True) afterwards has the weights' gradients kept",
+            "a backward pass came to %s and %d more weights that are streamed: they are frozen from now on "
+            "and get no gradients; inputs and other parameters do. model.requires_grad_(False) beforehand "
+            "spares that pass the work, model.requires_grad_(True) afterwards has the weights' gradients kept",
             weights[0][1],
             len(weights) - 1,
         )

@@ -46,11 +46,11 @@ def build(
     settings are transformers' own doing.
     """
     opened = Opened()
-    kwargs = {**kwargs, _dtype_argument(): "auto" if dtype is None else dtype, "output_loading_info": True}
     kwargs.pop("disable_mmap", None)  # nothing is mapped
+    ours = {_dtype_argument(): "auto" if dtype is None else dtype, "output_loading_info": True}
     if gguf.is_gguf(folder):
         refuse_choice_of_files(folder, kwargs)
-        model, report = _of_gguf(folder, model_class, config, opened, kwargs)
+        model, report = _of_gguf(folder, model_class, config, opened, kwargs, ours)
     else:
         folder = _transformer_part(folder)
         if model_class is None:
@@ -58,7 +58,7 @@ def build(
         if config is not None:
             kwargs["config"] = config
         with _files(folder, opened, kwargs):
-            model, report = model_class.from_pretrained(folder, **kwargs)
+            model, report = model_class.from_pretrained(folder, **kwargs, **ours)
     if strict:
         _refuse(report, type(model), bool(kwargs.get("ignore_mismatched_sizes")))
     return opened, model
@@ -89,13 +89,15 @@ def _files(folder: Path, opened: Opened, kwargs: Mapping[str, Any]) -> Iterator[
         yield
 
 
-def _of_gguf(path: Path, model_class: Any, config: Any, opened: Opened, kwargs: Any) -> tuple[Any, Any]:
+def _of_gguf(
+    path: Path, model_class: Any, config: Any, opened: Opened, kwargs: Any, ours: Any
+) -> tuple[Any, Any]:
     if config is None:
         config, kwargs = gguf.config_of(path, kwargs)
     if model_class is None:
         model_class = gguf.class_of(config, path)
     tensors = gguf.named(path, opened, model_class, config)
-    model, report = model_class.from_pretrained(None, config=config, state_dict=tensors, **kwargs)
+    model, report = model_class.from_pretrained(None, config=config, state_dict=tensors, **kwargs, **ours)
     folder = path.parent
     model.config.name_or_path = model.name_or_path = str(folder)
     if model.can_generate() and (folder / "generation_config.json").exists():
