@@ -252,7 +252,7 @@ def _read_config(folder: Path, subfolder: str | None) -> dict[str, Any]:
             f"{folder}: expected one model, got a whole pipeline: load each of its models with a Budget in "
             "common, and give them to the pipeline's from_pretrained"
         )
-    if not (folder / "modules.json").exists():
+    if not any((folder / name).exists() for name in ("modules.json", "adapter_config.json")):
         raise CheckpointError(
             f"{folder}: expected a folder with a config.json; for a module of your own and a checkpoint file "
             "there is weightstream.stream(module, checkpoint)"

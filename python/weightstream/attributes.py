@@ -108,7 +108,7 @@ class Aliases:
         if any(slot.tensor is tensor for slot in sharing):
             return tensor
         for slot in sharing:
-            offset = tensor.storage_offset() - slot.tensor.storage_offset()
+            offset = int(tensor.storage_offset() - slot.tensor.storage_offset())
             last = sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
             inside = offset >= 0 and offset + last < slot.tensor.numel()
             if inside and slot.is_dense and tensor.dtype == slot.tensor.dtype:

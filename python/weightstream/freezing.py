@@ -26,7 +26,7 @@ class Freezing:
         """Freeze all weights, once, where a gradient of `tensor` would be kept."""
         if tensor.requires_grad and not self._frozen:
             self._watched.append((weakref.ref(tensor), name))
-            tensor.register_post_accumulate_grad_hook(self._drop)
+            tensor.register_post_accumulate_grad_hook(self._drop)  # type: ignore[no-untyped-call]
 
     def _drop(self, tensor: torch.Tensor) -> None:
         if self._frozen:
@@ -46,7 +46,7 @@ class Freezing:
         _logger.warning(
             "a backward pass came to %s and %d more weights that are streamed: they are frozen from now on "
             "and get no gradients; inputs and other parameters do. model.requires_grad_(False) beforehand "
-            "spares that pass the work, model.requires_grad_(True) afterwards has the weights' gradients kept",
+            "spares that pass the work, model.requires_grad_(True) afterwards has gradients of weights kept",
             weights[0][1],
             len(weights) - 1,
         )

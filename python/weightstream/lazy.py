@@ -57,7 +57,7 @@ class Lazy(torch.Tensor):
     _writes: int  # to the memory, that `_source` knows of
 
     # Results are what __torch_dispatch__ makes of them, also where they are no lazy tensors.
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, source: Source, holder: Holder, strides: Sequence[int] | None = None) -> Lazy:

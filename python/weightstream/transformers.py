@@ -54,7 +54,8 @@ def build(
     else:
         folder = _transformer_part(folder)
         if model_class is None:
-            model_class = _class_of(config or _config_of(folder, kwargs), folder, kwargs)
+            names = getattr(config, "architectures", None)
+            model_class = _class_of(config if names else _config_of(folder, kwargs), folder, kwargs)
         if config is not None:
             kwargs["config"] = config
         with _files(folder, opened, kwargs):
@@ -119,6 +120,9 @@ def _transformer_part(folder: Path) -> Path:
 def _config_of(folder: Path, kwargs: Mapping[str, Any]) -> Any:
     import transformers
 
+    adapter = folder / "adapter_config.json"
+    if adapter.exists() and not (folder / "config.json").exists():
+        folder = json.loads(adapter.read_text())["base_model_name_or_path"]
     wanted = ("subfolder", "trust_remote_code", "code_revision")
     given = {name: kwargs[name] for name in wanted if name in kwargs}
     return transformers.AutoConfig.from_pretrained(folder, **given)
