@@ -4,10 +4,9 @@ import torch
 
 
 def realigned(reference, model):
-    """`reference`, frozen, with each weight at an address as `model` has it, modulo a cache line.
+    """`reference` with each weight at an address as `model` has it, modulo a cache line.
 
-    Kernels pick other summation orders for other alignments, and fused paths for frozen weights: bits are
-    only comparable where these agree.
+    Kernels pick other summation orders for other alignments: bits are only comparable where these agree.
     """
     with torch.no_grad():
         for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
@@ -15,4 +14,4 @@ def realigned(reference, model):
             start = (ours.data_ptr() - room.data_ptr()) % 64
             place = room[start : start + theirs.nbytes].view(theirs.dtype).view(theirs.shape)
             theirs.data = place.copy_(theirs)
-    return reference.requires_grad_(False)
+    return reference

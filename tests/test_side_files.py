@@ -10,8 +10,7 @@ import weightstream as ws
 from safetensors.torch import save_file
 from weightstream import side_files
 from weightstream.convert import convert
-from weightstream.lazy import Lazy
-from weightstream.stored import Index
+from weightstream.opened import Opened
 
 ELEMENTS = 50_000
 
@@ -26,9 +25,9 @@ def converted(tmp_path, name):
     path = tmp_path / f"{name}.safetensors"
     if not path.exists():
         save_file({"weight": torch.arange(float(ELEMENTS))}, path)
-    index = Index.open(path)
-    cast = Lazy(index.tensors["weight"], index.contents).to(torch.bfloat16)
-    return convert({"weight": cast.source}, index.contents)[0]
+    opened = Opened()
+    cast = opened.lazies(path)["weight"].to(torch.bfloat16)
+    return convert({"weight": cast.source}, opened.contents)[0]
 
 
 def names():

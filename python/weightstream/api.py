@@ -12,15 +12,17 @@ import torch
 from torch import nn
 
 from weightstream import _native
+from weightstream.attributes import Aliases, read_lazies
 from weightstream.blocks import Refuse, find_blocks, install_hooks
 from weightstream.budget import Budget, Share, parse_budget
 from weightstream.config import read_config
+from weightstream.deferred import Source
 from weightstream.errors import CheckpointError
 from weightstream.gguf import is_gguf
 from weightstream.handing_over import handed_over
-from weightstream.lazy import Source
+from weightstream.lazy import Lazy
 from weightstream.memory import parse_memory
-from weightstream.parameters import Slot, match, place, refuse_meta, settle
+from weightstream.parameters import Slot, match, place, refuse_meta, settle, slots
 from weightstream.protection import protect_module
 from weightstream.report import Stats
 from weightstream.stored import Index
@@ -38,7 +40,7 @@ def load(
     path: str | os.PathLike[str],
     memory: ModelMemory = "1GiB",
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     model_class: type[Any] | None = None,
     config: Any = None,
     strict: bool = True,
@@ -57,7 +59,7 @@ def load(
         path: the folder, or the .gguf file.
         memory: bytes, a size ("1.5GiB"), a share of the free memory (0.5, "50%"), or a Budget; to spread the
             model's blocks over several GPUs, that of each: {"cuda:0": "4GiB", "cuda:1": "4GiB"}.
-        dtype: of the floating weights; None for the one that config.json or else the checkpoint has.
+        dtype: of the floating weights; None or "auto" for that of config.json, or else of the checkpoint.
             Weights stored as another dtype are converted once, one by one, to a side file under
             ~/.cache/weightstream (at most $WEIGHTSTREAM_CACHE_BYTES of them, by default 32 GiB).
         model_class: the class to build, where not the one that config.json names.
@@ -67,23 +69,32 @@ def load(
         host_memory: pinned host memory behind the GPU, at most; half of what is free by default. What fits
             neither is read from disk in each pass.
         resident: names of weights that stay on the GPU, for models that use them in places of their own.
-        kwargs: go to the library (transformers: attn_implementation=..., trust_remote_code=...).
+        kwargs: go to the library's from_pretrained (variant=..., subfolder=..., attn_implementation=...,
+            trust_remote_code=...).
 
     Raises:
+        TypeError: an argument that neither load nor the library heeds, or that can't be done while streaming.
         CheckpointError: the checkpoint doesn't fit the model, or is damaged.
         BudgetError: `memory` is too small; the message names the least that works.
     """
     folder = Path(path)
     start = _starter(memory, device, host_memory, resident)
     describes_itself = is_gguf(folder) or (config is not None and model_class is not None)
-    described = {} if describes_itself else _read_config(folder)
+    described = {} if describes_itself else _read_config(folder, kwargs.get("subfolder"))
     if _is_of(model_class, "diffusers") if model_class else "_class_name" in described:
         from weightstream import diffusers as library
     else:
         from weightstream import transformers as library  # type: ignore[no-redef]
-    with handed_over(folder, described, kwargs):
-        index, model, pairs = library.build(folder, dtype, model_class, config, strict, kwargs)
-    return start(model, index.contents, pairs)
+    library.refuse(kwargs)
+    _refuse_elsewhere(kwargs)
+    dtype = _parse_dtype(dtype, kwargs.pop("torch_dtype", None))
+    part = folder / kwargs["subfolder"] if kwargs.get("subfolder") else folder
+    with handed_over(part, described, kwargs):
+        opened, model = library.build(folder, dtype, model_class, config, strict, kwargs)
+        read_lazies(model)
+    pairs = [(slot, slot.tensor.source) for slot in slots(model) if isinstance(slot.tensor, Lazy)]
+    opened.over = True
+    return start(model, opened.contents, pairs)
 
 
 def stream(
@@ -209,11 +220,13 @@ def _start(
     module: nn.Module, contents: _native.Contents, pairs: Sequence[tuple[Slot, Source]], budget: int | Share
 ) -> nn.Module:
     settled, contents, side = settle(pairs, contents)
-    stream, slots = place(settled, contents, budget)
+    aliases = Aliases(module, [slot for slot, _ in settled])
+    stream, streamed_slots = place(settled, contents, budget)
+    aliases.follow()
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)
-    guards = protect_module(module, [slot.tensor for slot in slots])
+    guards = protect_module(module, [slot.tensor for slot in streamed_slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
     streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
     streamed.handles = [*guards, *install_hooks(module, streamed)]
@@ -232,14 +245,51 @@ def _renamed(
     return keys.get(name, name) if isinstance(keys, Mapping) else keys(name)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path, subfolder: str | None) -> dict[str, Any]:
+    folder = folder / subfolder if subfolder else folder
     config = read_config(folder)
-    if config is None and not (folder / "modules.json").exists():
+    if config is not None:
+        return config
+    if (folder / "model_index.json").exists():
+        raise CheckpointError(
+            f"{folder}: expected one model, got a whole pipeline: load each of its models with a Budget in "
+            "common, and give them to the pipeline's from_pretrained"
+        )
+    if not any((folder / name).exists() for name in ("modules.json", "adapter_config.json")):
         raise CheckpointError(
             f"{folder}: expected a folder with a config.json; for a module of your own and a checkpoint file "
             "there is weightstream.stream(module, checkpoint)"
         )
-    return config or {}
+    return {}
+
+
+def _parse_dtype(
+    dtype: torch.dtype | str | None, torch_dtype: torch.dtype | str | None
+) -> torch.dtype | None:
+    if None not in (dtype, torch_dtype) and dtype != torch_dtype:
+        raise TypeError(f"load() got dtype={dtype} and torch_dtype={torch_dtype}, which say the same")
+    wanted = torch_dtype if dtype is None else dtype
+    if wanted is None or wanted == "auto":
+        return None
+    found = getattr(torch, wanted, None) if isinstance(wanted, str) else wanted
+    if not isinstance(found, torch.dtype):
+        raise TypeError(f'dtype: expected a torch.dtype, its name or "auto", got {wanted!r}')
+    return found
+
+
+def _refuse_elsewhere(kwargs: dict[str, Any]) -> None:
+    """Raise TypeError where a hub or a device is asked for in words that are not load's."""
+    device_map, revision = kwargs.pop("device_map", None), kwargs.pop("revision", None)
+    if device_map not in (None, "cpu", torch.device("cpu"), {"": "cpu"}, {"": torch.device("cpu")}):
+        raise TypeError(
+            f'load() takes no device_map, got {device_map!r}: GPUs are given by device="cuda", or by '
+            'memory={"cuda:0": "4GiB", ...}'
+        )
+    if revision not in (None, "main"):
+        raise TypeError(
+            f"load() takes no revision, got {revision!r}: download that revision, and load its folder "
+            "(huggingface_hub.snapshot_download)"
+        )
 
 
 def _is_of(model_class: type[Any], library: str) -> bool:

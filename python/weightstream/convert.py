@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 
 from weightstream import _native, side_files
-from weightstream.lazy import Deferred
+from weightstream.deferred import Deferred, fingerprint
 from weightstream.memory import format_bytes
 from weightstream.stored import DTYPE_WORDS, Stored
 
@@ -61,7 +61,7 @@ def _key(tensors: Mapping[str, Deferred], contents: _native.Contents) -> str:
         status = os.stat(file)
         digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
     for name, tensor in tensors.items():
-        digest.update(repr((name, tensor)).encode())
+        digest.update(name.encode() + fingerprint(tensor))
     return digest.hexdigest()[:32]
 
 

@@ -1,20 +1,39 @@
-"""Models of diffusers: built by their own class without memory."""
+"""Models of diffusers: loaded by its own from_pretrained, which finds lazy tensors in the files it opens."""
 
 from __future__ import annotations
 
-from collections import Counter
+import importlib
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from weightstream.config import read_config
-from weightstream.empty import empty
 from weightstream.errors import CheckpointError
-from weightstream.lazy import Source, cast
-from weightstream.parameters import Slot, match, slots
-from weightstream.stored import Index, weights_in
+from weightstream.opened import Opened
+from weightstream.packed import is_packed, refuse_choice_of_files
+from weightstream.parameters import failure
+from weightstream.substitute import substituted
+
+# What from_pretrained takes itself; it ignores all else, unless the class's constructor has it.
+_FILES = {"cache_dir", "force_download", "proxies", "local_files_only", "token", "revision", "subfolder"}
+_TAKEN = _FILES | {"variant", "use_safetensors"}
+# How to read and build: load has its own way to the same model.
+_OWN_WAY = {"low_cpu_mem_usage", "disable_mmap", "offload_state_dict"}
+_REFUSED = {
+    "output_loading_info": "what doesn't fit is raised, or told by diffusers' log with strict=False",
+    "quantization_config": "streamed weights stay as they are stored",
+    "max_memory": "that is load's memory=",
+    "offload_folder": "weights are streamed from the checkpoint itself",
+    "parallel_config": "one process streams the whole model",
+    "use_flashpack": "weights are streamed from safetensors, .bin or packed checkpoints",
+    "flashpack_kwargs": "weights are streamed from safetensors, .bin or packed checkpoints",
+    "ignore_mismatched_sizes": "diffusers can do that only for a model that is in memory as a whole",
+}
 
 
 def build(
@@ -23,51 +42,110 @@ def build(
     model_class: type[Any] | None,
     config: Any,
     strict: bool,
-    kwargs: Any,
-) -> tuple[Index, Any, list[tuple[Slot, Source]]]:
-    """The model of `folder` and the source of each of its weights."""
+    kwargs: dict[str, Any],
+) -> tuple[Opened, Any]:
+    """The model of `folder` as from_pretrained makes it, and the files that its lazy tensors lie in."""
+    described = config or read_config(folder / (kwargs.get("subfolder") or "")) or {}
+    if model_class is None:
+        model_class = _class_of(described["_class_name"], folder)
+    if described.get("quantization_config"):
+        raise CheckpointError(
+            f"{folder}: the weights are quantised ({described['quantization_config'].get('quant_method')}), "
+            "which can't be streamed yet"
+        )
+    kwargs = _understood(model_class, kwargs)
+    opened, model, report = _loaded(folder, dtype, model_class, config, kwargs)
+    # from_pretrained can't be asked for the checkpoint's own dtype, which is known only now.
+    if dtype is None and opened.floating not in (None, torch.float32):
+        opened, model, report = _loaded(folder, opened.floating, model_class, config, kwargs)
+    missing, unexpected = report["missing_keys"], report["unexpected_keys"]
+    if strict and (error := failure(model_class.__name__, unexpected, missing, [])):
+        raise error
+    return opened, model
+
+
+def refuse(kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError where load can't do as from_pretrained does."""
+    for name in kwargs.keys() & _REFUSED.keys():
+        if kwargs[name]:
+            raise TypeError(f"load() takes no {name}: {_REFUSED[name]}")
+
+
+def _loaded(
+    folder: Path, dtype: torch.dtype | None, model_class: type[Any], config: Any, kwargs: dict[str, Any]
+) -> tuple[Opened, Any, dict[str, Any]]:
+    opened = Opened()
+    with _files(folder, opened, kwargs), _described(model_class, config):
+        model, report = model_class.from_pretrained(
+            folder, torch_dtype=dtype, low_cpu_mem_usage=True, output_loading_info=True, **kwargs
+        )
+    return opened, model, report
+
+
+def _understood(model_class: type[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The kwargs that from_pretrained heeds; raises TypeError for one that it would ignore."""
+    known = {*inspect.signature(model_class.__init__).parameters} | _TAKEN | _OWN_WAY | _REFUSED.keys()
+    if unknown := kwargs.keys() - known:
+        raise TypeError(
+            f"load() got unexpected arguments for {model_class.__name__}: {', '.join(sorted(unknown))}"
+        )
+    return {name: value for name, value in kwargs.items() if name not in _OWN_WAY | _REFUSED.keys()}
+
+
+@contextmanager
+def _files(folder: Path, opened: Opened, kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Have diffusers find lazy tensors in the files that it opens, and the manifest of a packed folder."""
+    from diffusers.models import model_loading_utils, modeling_utils
+
+    with ExitStack() as stack:
+        stack.enter_context(
+            opened.found_by((modeling_utils, "load_state_dict"), (model_loading_utils, "load_state_dict"))
+        )
+        if is_packed(folder):
+            refuse_choice_of_files(folder, kwargs)
+            for name in ("_fetch_index_file", "_fetch_index_file_legacy"):
+                stack.enter_context(substituted(modeling_utils, name, lambda **where: None))
+            found = lambda *names, **where: str(folder)  # noqa: E731
+            stack.enter_context(substituted(modeling_utils, "_get_model_file", found))
+        yield
+
+
+@contextmanager
+def _described(model_class: type[Any], config: Any) -> Iterator[None]:
+    """Have diffusers find `config` in place of the folder's config.json."""
+    if config is None:
+        yield
+        return
+    not_ours = _FILES | {"return_unused_kwargs", "return_commit_hash", "user_agent"}
+
+    def load_config(path: Any, **kwargs: Any) -> Any:
+        return dict(config), {name: value for name, value in kwargs.items() if name not in not_ours}, None
+
+    with substituted(model_class, "load_config", load_config):
+        yield
+
+
+def _class_of(name: str, folder: Path) -> type[Any]:
     import diffusers
 
-    described = config or read_config(folder) or {}
-    if model_class is None:
-        name = described["_class_name"]
-        model_class = getattr(diffusers, name, None)
-        if model_class is None:
-            raise CheckpointError(
-                f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks"
-            )
-    index = Index.open(weights_in(folder, "diffusion_pytorch_model"))
-    wanted = dtype or _floating(index)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(wanted)
-    try:
-        with empty():
-            model = model_class.from_config(described, **kwargs)
-    finally:
-        torch.set_default_dtype(before)
-    _keep_in_float32(model)
-    model.register_to_config(_name_or_path=str(folder))
-    model.eval()
-    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    tensors = {
-        name: cast(stored, dtypes.get(name, stored.dtype), index.contents)
-        for name, stored in index.tensors.items()
-    }
-    return index, model, match(model, tensors, strict)
+    found: type[Any] | None = getattr(diffusers, name, None) or _class_inside(name)
+    if found is None:
+        raise CheckpointError(
+            f"{folder}: config.json names {name}, which diffusers {diffusers.__version__} lacks; "
+            "pass model_class="
+        )
+    return found
 
 
-def _floating(index: Index) -> torch.dtype:
-    """The dtype that most of the floating weights are stored as."""
-    sizes: Counter[torch.dtype] = Counter()
-    for stored in index.tensors.values():
-        if stored.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
-            sizes[stored.dtype] += stored.nbytes
-    return sizes.most_common(1)[0][0] if sizes else torch.get_default_dtype()
+def _class_inside(name: str) -> type[Any] | None:
+    """A class that diffusers doesn't export at its top: parts of pipelines."""
+    import diffusers
 
-
-def _keep_in_float32(model: nn.Module) -> None:
-    """As from_pretrained does: modules that the class names stay in float32 whatever the rest is."""
-    kept = getattr(model, "_keep_in_fp32_modules", None) or []
-    for slot in slots(model):
-        if slot.tensor.is_floating_point() and any(part in kept for part in slot.names[0].split(".")):
-            slot.put(slot.tensor.to(torch.float32))
+    root = Path(diffusers.__file__).parent
+    defined = re.compile(rf"^class {re.escape(name)}\(", re.MULTILINE)
+    for file in sorted((root / "pipelines").rglob("*.py")) + sorted((root / "models").rglob("*.py")):
+        if defined.search(file.read_text(encoding="utf-8")):
+            module = ".".join(("diffusers", *file.relative_to(root).with_suffix("").parts))
+            found: type[Any] = getattr(importlib.import_module(module), name)
+            return found
+    return None

@@ -16,7 +16,7 @@ import torch
 from weightstream import _native
 from weightstream.errors import CheckpointError
 from weightstream.lazy import Lazy
-from weightstream.stored import Index
+from weightstream.opened import Opened
 
 _lock = threading.Lock()
 
@@ -53,11 +53,11 @@ def class_of(config: Any, path: Path) -> type[Any]:
     raise CheckpointError(f"{path}: transformers has no model for its architecture; pass model_class=")
 
 
-def named(path: Path, index: Index, model_class: type[Any], config: Any) -> dict[str, Lazy]:
+def named(path: Path, opened: Opened, model_class: type[Any], config: Any) -> dict[str, Lazy]:
     """The file's tensors by the names that they have in the model, as float32 with the model's rows."""
     import transformers.modeling_gguf_pytorch_utils as tables
 
-    architecture = json.loads(index.metadata["general.architecture"])
+    architecture = json.loads(opened.open(path).metadata["general.architecture"])
     if architecture in _new_architectures():
         raise CheckpointError(
             f"{path}: weightstream can't read GGUF files of the architecture {architecture} yet"
@@ -72,10 +72,10 @@ def named(path: Path, index: Index, model_class: type[Any], config: Any) -> dict
         names = tables.get_gguf_hf_weights_map(skeleton, processor)
     tensors: dict[str, Any] = {}
     parsed = {"tensors": tensors, "config": config.to_dict()}
-    for name, stored in index.tensors.items():
+    for name, lazy in opened.lazies(path).items():
         try:
             result = processor.process(
-                weights=_Array(Lazy(stored, index.contents)),
+                weights=_Array(lazy),
                 name=name,
                 tensor_key_mapping=names,
                 parsed_parameters=parsed,

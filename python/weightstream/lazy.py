@@ -1,82 +1,106 @@
-"""Tensors that libraries may rename, stack, split and cast before any byte of them is read.
+"""Tensors that libraries may rename, stack, split, cast and write to before any byte of them is read.
 
-transformers converts checkpoints while it loads them, with code of its own per architecture. Given lazy
+Libraries convert checkpoints while they load them, with code of their own per architecture. Given lazy
 tensors that code runs unchanged: what merely gathers bytes stays a gather (`Stored`), anything else is noted
-down (`Deferred`) to be computed once, tensor by tensor.
+down (`Deferred`) to be computed once, tensor by tensor. Sources never change; a lazy tensor that is written
+to gets another one, and so do those that look at the same memory.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_any, tree_flatten, tree_map, tree_map_only
 
 from weightstream import _native
-from weightstream.stored import DTYPE_WORDS, Stored
+from weightstream.deferred import Call, Deferred, Source, View, Write
+from weightstream.errors import WeightstreamError
+from weightstream.gather import GATHERS, cast
+from weightstream.stored import Stored
 
 _ops = torch.ops.aten
 
-# Bytes that lie together. Gathering shorter runs costs more than computing the tensor once.
-_SHORTEST_RUN = 512
+# What these make of a tensor depends on none of its values.
+_LIKE = {
+    _ops.empty_like, _ops.zeros_like, _ops.ones_like, _ops.full_like, _ops.rand_like, _ops.randn_like,
+    _ops.randint_like, _ops.new_empty, _ops.new_empty_strided, _ops.new_zeros, _ops.new_ones, _ops.new_full,
+}  # fmt: skip
+# These leave none of a tensor's values.
+_FILLS = {
+    _ops.normal_, _ops.uniform_, _ops.random_, _ops.exponential_, _ops.geometric_, _ops.log_normal_,
+    _ops.cauchy_,
+}  # fmt: skip
+_SAME = {_ops.alias.default, _ops.detach.default}
 
 
-@dataclass(frozen=True, eq=False)
-class Deferred:
-    """A tensor that some operation makes of others; `output` picks one of several results."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    operation: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: int | None = None
+class Holder(Protocol):
+    """Where the values of lazy tensors lie."""
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the result."""
-        return math.prod(self.shape) * self.dtype.itemsize
+    def contents(self) -> _native.Contents:
+        """What the parts of sources lie in."""
 
-    def read(self, contents: _native.Contents) -> torch.Tensor:
-        """Compute the tensor from the checkpoint's contents."""
-
-        def value(leaf: Any) -> Any:
-            return leaf.source.read(contents) if isinstance(leaf, Lazy) else leaf
-
-        result = self.operation(*tree_map(value, self.args), **tree_map(value, self.kwargs))
-        if self.output is not None:
-            result = result[self.output]
-        # Lazy tensors pass for contiguous ones, so what is computed from them must be.
-        contiguous: torch.Tensor = result.contiguous()
-        return contiguous
-
-    def __repr__(self) -> str:
-        return f"{self.operation}({self.args}, {self.kwargs})[{self.output}]: {self.dtype} {self.shape}"
-
-
-Source = Stored | Deferred
+    @property
+    def over(self) -> bool:
+        """Whether the model is loaded."""
 
 
 class Lazy(torch.Tensor):
-    """A CPU tensor by shape and dtype, whose values are still in the checkpoint."""
+    """A CPU tensor by shape, dtype and strides, whose values are still in the checkpoint."""
 
-    source: Source
-    contents: _native.Contents
+    holder: Holder
+    _source: Source
+    _parent: Lazy | None  # whose memory this is
+    _as: View
+    _writes: int  # to the memory, that `_source` knows of
+
+    # Results are what __torch_dispatch__ makes of them, also where they are no lazy tensors.
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, source: Source, contents: _native.Contents) -> Lazy:
-        """Stand for `source`, whose parts lie in `contents`."""
+    def __new__(cls, source: Source, holder: Holder, strides: Sequence[int] | None = None) -> Lazy:
+        """Stand for `source`, whose parts lie in the contents of `holder`."""
         made: Lazy = torch.Tensor._make_wrapper_subclass(
-            cls, source.shape, dtype=source.dtype, device=torch.device("cpu")
+            cls, source.shape, strides=strides, dtype=source.dtype, device=torch.device("cpu")
         )
-        made.source, made.contents = source, contents
+        made.holder, made._source, made._parent, made._writes = holder, source, None, 0
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        return f"Lazy({self.source!r})"
+        return f"Lazy({self.dtype}, {tuple(self.shape)})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Lazy:
+        copy = Lazy(self.source, self.holder, self.stride())
+        copy.requires_grad_(self.requires_grad)
+        copy.__dict__.update(
+            {name: value for name, value in self.__dict__.items() if name not in copy.__dict__}
+        )
+        memo[id(self)] = copy
+        return copy
+
+    @property
+    def source(self) -> Source:
+        """What the values are at this moment."""
+        if self._parent is not None and self._writes != (written := self._parent._written()):
+            self._source, self._writes = _viewed(self._parent, self._as), written
+        return self._source
+
+    def read(self) -> torch.Tensor:
+        """The tensor itself, in memory of its own, contiguous."""
+        return self.source.read(self.holder.contents)
+
+    def _written(self) -> int:
+        """How often this memory was written to."""
+        return self._writes if self._parent is None else self._parent._written()
+
+    def _root(self) -> tuple[Lazy, tuple[View, ...]]:
+        """Whose memory this is at last, and how it is looked at."""
+        if self._parent is None:
+            return self, ()
+        root, views = self._parent._root()
+        return root, (*views, self._as)
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -84,177 +108,160 @@ class Lazy(torch.Tensor):
     ) -> Any:
         """Gather where `func` only moves whole ranges of bytes, defer it otherwise."""
         kwargs = kwargs or {}
+        holder = _holder_of((args, kwargs))
+        if holder.over:
+            raise WeightstreamError(
+                f"{func}: this tensor was made of weights while the model was loaded, and kept where "
+                "weightstream can't put the weights themselves: load this model with from_pretrained"
+            )
         if func is _ops.equal.default:
             return _equal(*args)
         if func._schema.is_mutable:
-            raise TypeError(f"{func} would write to a weight that is still in the checkpoint")
-        gather = _GATHERS.get(func)
-        contents: Any = _contents_of(args)
-        if gather is not None and (made := gather(*args, **kwargs)) is not None:
-            return [cls(s, contents) for s in made] if isinstance(made, list) else cls(made, contents)
-        return _defer(cls, func, args, kwargs, contents)
+            return _write(func, args, kwargs)
+        if func.overloadpacket in _LIKE:
+            return _like(func, args, kwargs)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            return _now(func, args, kwargs)
+        try:
+            shapes = func(*tree_map(_on_meta, args), **tree_map(_on_meta, kwargs))
+        except (RuntimeError, NotImplementedError):
+            return _now(func, args, kwargs)  # the shape depends on values, or `func` raises what it raises
+        if tree_any(lambda leaf: not isinstance(leaf, torch.Tensor), shapes):
+            return _now(func, args, kwargs)
+        return _made(func, args, kwargs, shapes, holder)
 
 
-def cast(stored: Stored, dtype: torch.dtype, contents: _native.Contents) -> Source:
+def cast_to(stored: Stored, dtype: torch.dtype, holder: Holder) -> Source:
     """`stored` as `dtype`: itself where that is its dtype."""
-    return Lazy(stored, contents).to(dtype).source  # type: ignore[attr-defined, no-any-return]
+    return Lazy(stored, holder).to(dtype).source  # type: ignore[attr-defined, no-any-return]
 
 
-def _contents_of(args: Any) -> _native.Contents | None:
-    for arg in args:
-        if isinstance(arg, Lazy):
-            return arg.contents
-        if isinstance(arg, list | tuple) and (contents := _contents_of(arg)):
-            return contents
-    return None
+def _holder_of(tree: Any) -> Holder:
+    found: list[Lazy] = []
+    tree_map_only(Lazy, found.append, tree)
+    return found[0].holder
 
 
-def _defer(cls: type[Lazy], func: Any, args: Any, kwargs: Any, contents: Any) -> Any:
-    def on_meta(leaf: Any) -> Any:
-        if isinstance(leaf, torch.Tensor):
-            return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta")
-        return torch.device("meta") if isinstance(leaf, torch.device) else leaf
+def _on_meta(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype, device="meta")
+    return torch.device("meta") if isinstance(leaf, torch.device) else leaf
 
-    shapes = func(*tree_map(on_meta, args), **tree_map(on_meta, kwargs))
+
+def _source_of(leaf: Any) -> Any:
+    return leaf.source if isinstance(leaf, Lazy) else leaf
+
+
+def _read(leaf: Any) -> Any:
+    return leaf.read() if isinstance(leaf, Lazy) else leaf
+
+
+def _now(func: Any, args: Any, kwargs: Any) -> Any:
+    """The result itself: it is no tensor, or it has to be known at once."""
+    return func(*tree_map(_read, args), **tree_map(_read, kwargs))
+
+
+def _like(func: Any, args: Any, kwargs: Any) -> Any:
+    device = kwargs.get("device") or torch.device("cpu")
+    return func(*tree_map_only(Lazy, _on_meta, args), **{**kwargs, "device": device})
+
+
+def _made(func: Any, args: Any, kwargs: Any, shapes: Any, holder: Holder) -> Any:
+    first = func._schema.arguments[0].alias_info
+    looks = first is not None and isinstance(args[0], Lazy)
+    if func is _ops.as_strided.default and not args[0].is_contiguous():
+        raise TypeError(f"{func} of a weight that is still in the checkpoint and not contiguous")
+    sources = _sources(func, tree_map(_source_of, args), tree_map(_source_of, kwargs), shapes, holder)
+    several = isinstance(shapes, list | tuple)
+    made = []
+    for output, (source, shape) in enumerate(zip(sources, shapes if several else [shapes], strict=True)):
+        lazy = Lazy(source, holder, shape.stride())
+        if looks:
+            lazy._parent, lazy._writes = args[0], args[0]._written()
+            lazy._as = View(func, tuple(args[1:]), tuple(kwargs.items()), output if several else None)
+        made.append(lazy)
+    return made if several else made[0]
+
+
+def _sources(func: Any, args: Any, kwargs: Any, shapes: Any, holder: Holder) -> Sequence[Source]:
+    """What `func` makes of sources; `shapes` are its results without values."""
+    # What is stored is contiguous already; what is computed may have other steps than its copy.
+    if func in _SAME or (func is _ops.clone.default and isinstance(args[0], Stored)):
+        return [args[0]]
+    if func is _ops._to_copy.default and isinstance(args[0], Stored):
+        gathered: Any = cast(args[0], shapes.dtype, holder.contents)
+    else:
+        gather = GATHERS.get(func)
+        fits = gather is not None and (isinstance(args[0], Stored | list | tuple))
+        gathered = gather(*args, **kwargs) if gather is not None and fits else None
+    if gathered is not None:
+        return gathered if isinstance(gathered, list) else [gathered]
+    call = Call(func, args, kwargs)
     if isinstance(shapes, torch.Tensor):
-        return cls(Deferred(shapes.dtype, tuple(shapes.shape), func, args, kwargs), contents)
-    if isinstance(shapes, list | tuple):
-        sources = (Deferred(s.dtype, tuple(s.shape), func, args, kwargs, i) for i, s in enumerate(shapes))
-        return [cls(source, contents) for source in sources]
-    raise TypeError(f"{func} needs the values of a weight that is still in the checkpoint")
+        return [Deferred(shapes.dtype, tuple(shapes.shape), call)]
+    return [Deferred(shape.dtype, tuple(shape.shape), call, i) for i, shape in enumerate(shapes)]
+
+
+def _viewed(base: Lazy, view: View) -> Source:
+    shapes = view.operation(_on_meta(base), *view.args, **dict(view.kwargs))
+    sources = _sources(view.operation, (base.source, *view.args), dict(view.kwargs), shapes, base.holder)
+    return sources[view.output or 0]
+
+
+def _write(func: Any, args: Any, kwargs: Any) -> Any:
+    """Note down that `func` writes to lazy tensors; to others, what is written has to be known at once."""
+    arguments = func._schema.arguments
+    named = dict(zip([argument.name for argument in arguments], args, strict=False)) | kwargs
+    written = [
+        named[argument.name]
+        for argument in arguments
+        if argument.alias_info is not None and argument.alias_info.is_write and argument.name in named
+    ]
+    if torch.Tag.inplace_view in func.tags:
+        raise TypeError(f"{func} would change the shape of a weight that is still in the checkpoint")
+    targets, _ = tree_flatten(written)
+    if not any(isinstance(target, Lazy) for target in targets):
+        return _now(func, args, kwargs)
+    if not all(isinstance(target, Lazy) for target in targets):
+        raise TypeError(f"{func} would write to weights that are still in the checkpoint and others at once")
+    if torch.Tag.nondeterministic_seeded in func.tags:
+        # Random numbers are drawn when the library draws them.
+        (target,) = targets
+        drawn = (
+            _like(_ops.empty_like.default, (target,), {}) if func.overloadpacket in _FILLS else target.read()
+        )
+        rest = [drawn if arg is target else arg for arg in args]
+        func(*rest, **{name: drawn if value is target else value for name, value in kwargs.items()})
+        _note(_ops.copy_.default, (target, drawn), {}, targets)
+    else:
+        _note(func, args, kwargs, targets)
+    if not func._schema.returns:
+        return None
+    return written[0] if len(written) == 1 else tuple(written)
+
+
+def _note(func: Any, args: Any, kwargs: Any, targets: Sequence[Lazy]) -> None:
+    leaves, spec = tree_flatten((args, kwargs))
+    roots: list[Lazy] = []
+    places = []
+    positions = {id(target): [i for i, leaf in enumerate(leaves) if leaf is target] for target in targets}
+    for target in targets:
+        root, views = target._root()
+        number = next((i for i, known in enumerate(roots) if known is root), len(roots))
+        if number == len(roots):
+            roots.append(root)
+        places += [(position, number, views) for position in positions[id(target)]]
+    writes = {position for position, _, _ in places}
+    others = [None if i in writes else _source_of(leaf) for i, leaf in enumerate(leaves)]
+    call = Call(Write(func, spec, tuple(places)), ([root.source for root in roots], others), {})
+    for number, root in enumerate(roots):
+        root._source = Deferred(root.dtype, tuple(root.shape), call, number)
+        root._writes += 1
 
 
 def _equal(left: torch.Tensor, right: torch.Tensor) -> bool:
-    if isinstance(left, Lazy) and isinstance(right, Lazy):
+    if isinstance(left, Lazy) and isinstance(right, Lazy) and left.shape == right.shape:
         one, other = left.source, right.source
-        if isinstance(one, Stored) and isinstance(other, Stored) and one == other:
+        if one is other or (isinstance(one, Stored) and isinstance(other, Stored) and one == other):
             return True
-    values = [t.source.read(t.contents) if isinstance(t, Lazy) else t for t in (left, right)]
-    return torch.equal(*values)
-
-
-# What follows says of each operation which bytes its result consists of; None where that is no gather.
-
-
-def _same(tensor: Lazy, *args: Any, **kwargs: Any) -> Stored | None:
-    return tensor.source if isinstance(tensor.source, Stored) else None
-
-
-def _to(
-    tensor: Lazy, *, dtype: torch.dtype | None = None, device: Any = None, **kwargs: Any
-) -> Stored | None:
-    source = _same(tensor)
-    if source is None or dtype in (None, tensor.dtype):
-        return source
-    parts = tensor.contents.cast(source.parts, DTYPE_WORDS.get(dtype, ""))
-    return None if parts is None else Stored(dtype, source.shape, tuple(parts))
-
-
-def _reshape(tensor: Lazy, shape: Sequence[int]) -> Stored | None:
-    source = _same(tensor)
-    if source is None:
-        return None
-    known = math.prod(size for size in shape if size != -1)
-    return source.reshaped([tensor.numel() // known if size == -1 else size for size in shape])
-
-
-def _unsqueeze(tensor: Lazy, dim: int) -> Stored | None:
-    dim = dim % (tensor.dim() + 1)
-    return _reshape(tensor, [*tensor.shape[:dim], 1, *tensor.shape[dim:]])
-
-
-def _squeeze(tensor: Lazy, dim: int) -> Stored | None:
-    dim = dim % tensor.dim()
-    if tensor.shape[dim] != 1:
-        return _same(tensor)
-    return _reshape(tensor, [*tensor.shape[:dim], *tensor.shape[dim + 1 :]])
-
-
-def _permute(tensor: Lazy, dims: Sequence[int]) -> Stored | None:
-    # Moving dimensions of size 1 moves no byte.
-    order = [dim % tensor.dim() for dim in dims]
-    long = [dim for dim in order if tensor.shape[dim] != 1]
-    if long == sorted(long):
-        return _reshape(tensor, [tensor.shape[dim] for dim in order])
-    source = _same(tensor)
-    moved = max(dim + 1 for dim, source in enumerate(order) if dim != source)
-    run = math.prod(tensor.shape[moved:]) * tensor.dtype.itemsize
-    return source.permuted(order) if source is not None and run >= _SHORTEST_RUN else None
-
-
-def _transpose(tensor: Lazy, first: int, second: int) -> Stored | None:
-    dims = list(range(tensor.dim()))
-    dims[first], dims[second] = dims[second], dims[first]
-    return _permute(tensor, dims)
-
-
-def _slice(
-    tensor: Lazy, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Stored | None:
-    source, dim = _same(tensor), dim % tensor.dim()
-    begin, stop, _ = slice(start, end).indices(tensor.shape[dim])
-    if source is None or step != 1:
-        return None
-    return source.narrowed(dim, begin, max(0, stop - begin))
-
-
-def _select(tensor: Lazy, dim: int, index: int) -> Stored | None:
-    source, dim = _same(tensor), dim % tensor.dim()
-    if source is None:
-        return None
-    shape = (*tensor.shape[:dim], *tensor.shape[dim + 1 :])
-    return source.narrowed(dim, index % tensor.shape[dim], 1).reshaped(shape)
-
-
-def _split_sizes(tensor: Lazy, sizes: Sequence[int], dim: int = 0) -> list[Stored] | None:
-    source, dim = _same(tensor), dim % tensor.dim()
-    if source is None:
-        return None
-    starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [source.narrowed(dim, start, size) for start, size in zip(starts, sizes, strict=True)]
-
-
-def _split(tensor: Lazy, size: int, dim: int = 0) -> list[Stored] | None:
-    total = tensor.shape[dim]
-    if size == 0:
-        return None
-    return _split_sizes(tensor, [min(size, total - start) for start in range(0, total, size)], dim)
-
-
-def _unbind(tensor: Lazy, dim: int = 0) -> list[Stored] | None:
-    parts = [_select(tensor, dim, index) for index in range(tensor.shape[dim])]
-    return None if None in parts else parts  # type: ignore[return-value]
-
-
-def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> Stored | None:
-    if not all(isinstance(t, Lazy) and isinstance(t.source, Stored) for t in tensors):
-        return None
-    if len({(t.dtype, t.dim(), t.device) for t in tensors}) != 1:
-        return None
-    return Stored.joined([t.source for t in tensors], dim % tensors[0].dim())  # type: ignore[attr-defined]
-
-
-def _stack(tensors: Sequence[torch.Tensor], dim: int = 0) -> Stored | None:
-    return _cat([t.unsqueeze(dim) for t in tensors], dim)
-
-
-_GATHERS: dict[Any, Callable[..., Stored | list[Stored] | None]] = {
-    _ops.alias.default: _same,
-    _ops.detach.default: _same,
-    _ops.clone.default: _same,
-    _ops._to_copy.default: _to,
-    _ops.view.default: _reshape,
-    _ops._unsafe_view.default: _reshape,
-    _ops.unsqueeze.default: _unsqueeze,
-    _ops.squeeze.dim: _squeeze,
-    _ops.permute.default: _permute,
-    _ops.transpose.int: _transpose,
-    _ops.t.default: lambda tensor: _permute(tensor, range(tensor.dim() - 1, -1, -1)),
-    _ops.slice.Tensor: _slice,
-    _ops.select.int: _select,
-    _ops.split.Tensor: _split,
-    _ops.split_with_sizes.default: _split_sizes,
-    _ops.unbind.int: _unbind,
-    _ops.cat.default: _cat,
-    _ops.stack.default: _stack,
-}
+    return torch.equal(_read(left), _read(right))

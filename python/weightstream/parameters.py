@@ -13,8 +13,10 @@ from torch import nn
 from weightstream import _native
 from weightstream.budget import Share
 from weightstream.convert import convert
+from weightstream.deferred import Deferred, Source
 from weightstream.errors import CheckpointError, WeightstreamError
-from weightstream.lazy import Deferred, Source
+from weightstream.freezing import Freezing
+from weightstream.gather import permuted
 from weightstream.protection import protect_tensor
 from weightstream.slices import is_sliced
 from weightstream.stored import Stored
@@ -36,20 +38,44 @@ class Slot:
         """Whether this is a parameter rather than a buffer."""
         return isinstance(self.tensor, nn.Parameter)
 
+    @property
+    def order(self) -> list[int]:
+        """The dimensions as they lie in memory, the one of the largest steps first."""
+        steps = self.tensor.stride()
+        wide = [dim for dim, size in enumerate(self.tensor.shape) if size > 1]
+        by_step = iter(sorted(wide, key=lambda dim: -steps[dim]))
+        return [next(by_step) if size > 1 else dim for dim, size in enumerate(self.tensor.shape)]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the tensor's elements are all that lies in its range of memory."""
+        step = 1
+        for dim in reversed(self.order):
+            if self.tensor.shape[dim] > 1:
+                if self.tensor.stride(dim) != step:
+                    return False
+                step *= self.tensor.shape[dim]
+        return True
+
     def put(self, tensor: torch.Tensor) -> None:
-        """Give all places `tensor` in place of what they hold."""
+        """Give all places `tensor`, whose dimensions are in `order`, in place of what they hold."""
+        tensor = self._in_places_of_dimensions(tensor)
         if type(self.tensor) in (torch.Tensor, nn.Parameter) and not self.tensor.is_meta:
             # The same object goes on, for whoever else holds it.
             self.tensor.data = tensor
-            self.tensor.requires_grad_(False)
             return
         if self.is_parameter:
-            tensor = nn.Parameter(tensor, requires_grad=False)
+            tensor = nn.Parameter(tensor, requires_grad=self.tensor.requires_grad)
         for owner, name in self.owners:
             (owner._parameters if self.is_parameter else owner._buffers)[name] = tensor  # type: ignore[assignment]
             if isinstance(owner, nn.RNNBase):
                 owner._init_flat_weights()
         self.tensor = tensor
+
+    def _in_places_of_dimensions(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.is_dense:
+            return tensor.as_strided(self.tensor.shape, self.tensor.stride())
+        return tensor.permute([self.order.index(dim) for dim in range(tensor.dim())])
 
 
 def slots(module: nn.Module) -> list[Slot]:
@@ -160,8 +186,10 @@ def settle(
 ) -> tuple[list[tuple[Slot, Stored]], _native.Contents, IO[Any] | None]:
     """Convert what is not stored as the module wants it.
 
-    Returns pairs, the contents in which all lies, and a side file among them, which stays while it is open.
+    Returns pairs, the contents in which all lies, and a side file among them, which stays while it is open. A
+    tensor's dimensions are in its slot's order there.
     """
+    pairs = [(slot, permuted(source, slot.order)) for slot, source in pairs]
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
         return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], contents, None
@@ -194,6 +222,7 @@ def place(
         stream = _native.Stream(contents, parameters, 0, memory.budget.native, memory.priority)
     else:
         stream = _native.Stream(contents, parameters, memory)
+    freezing = Freezing()
     for slot, stored in pairs:
         if is_small_buffer(slot, stored):
             slot.put(stored.read(contents).to(slot.tensor.dtype))
@@ -201,7 +230,7 @@ def place(
             slot.put(torch.empty(stored.shape, dtype=stored.dtype))
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):
         slot.put(_tensor_at(address, stored, stream))
-        protect_tensor(slot.tensor, stream)
+        protect_tensor(slot.tensor, stream, slot.names[0], freezing)
     return stream, [slot for slot, _ in streamed]
 
 
@@ -214,7 +243,8 @@ def _tensor_at(address: int, stored: Stored, stream: _native.Stream) -> torch.Te
 
 def _unit(slot: Slot, stored: Stored) -> int:
     """Bytes used together: a row of an embedding, one of several fused experts, else the whole (0)."""
-    dimensions = len(stored.shape) if slot.is_parameter else 0
+    in_order = slot.order == sorted(slot.order)
+    dimensions = len(stored.shape) if slot.is_parameter and in_order else 0
     sliced = is_sliced([owner for owner, _ in slot.owners], dimensions)
     return stored.nbytes // stored.shape[0] if sliced else 0
 

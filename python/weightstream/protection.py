@@ -16,17 +16,19 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from weightstream.freezing import Freezing
 from weightstream.memory import format_bytes, free_memory
 
 # Asking what is free takes milliseconds: not for every bias.
 _WORTH_ASKING = 64 * 2**20
 
 
-def protect_tensor(tensor: torch.Tensor, stream: Any) -> None:
-    """Have deep copies of a tensor of `stream` share its memory, and pickling refused."""
+def protect_tensor(tensor: torch.Tensor, stream: Any, name: str, freezing: Freezing) -> None:
+    """Have deep copies of a tensor of `stream` share its memory, pickling refused, and no gradients kept."""
     # Attributes of the instance go before the class's methods, and leave the class alone.
-    share = _Share(tensor, stream, tensor.data_ptr())
+    share = _Share(tensor, stream, tensor.data_ptr(), name, freezing)
     tensor.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
+    freezing.watch(tensor, name)
 
 
 def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> list[RemovableHandle]:
@@ -74,8 +76,11 @@ def refuse_pickle(protocol: object = None) -> Any:
 class _Share:
     """A tensor's __deepcopy__: another tensor over the same streamed memory."""
 
-    def __init__(self, tensor: torch.Tensor, stream: Any, address: int) -> None:
+    def __init__(
+        self, tensor: torch.Tensor, stream: Any, address: int, name: str, freezing: Freezing
+    ) -> None:
         self.stream = stream
+        self._name, self._freezing = name, freezing
         self.address = address  # on a device it can't be asked of the tensor at any time
         self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
 
@@ -85,8 +90,9 @@ class _Share:
         copy: torch.Tensor = tensor.detach()
         if isinstance(tensor, nn.Parameter):
             copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
-        share = _Share(copy, self.stream, self.address)
+        share = _Share(copy, self.stream, self.address, self._name, self._freezing)
         copy.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
+        self._freezing.watch(copy, self._name)
         memo[id(tensor)] = copy
         return copy
 

@@ -58,6 +58,11 @@ class Stored:
         """Bytes of the whole tensor."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def behind(self, count: int) -> Stored:
+        """The same where `count` other contents come first."""
+        parts = tuple((content + count, offset, length) for content, offset, length in self.parts)
+        return Stored(self.dtype, self.shape, parts)
+
     def reshaped(self, shape: Sequence[int]) -> Stored:
         """The same bytes under another shape of as many elements."""
         return Stored(self.dtype, tuple(shape), self.parts)

@@ -56,15 +56,15 @@ class Architecture:
     def fully_loaded(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         """The model with all of its weights in memory, as its library loads them."""
         if self.library == "transformers":
-            return self._class().from_pretrained(folder, dtype="auto").requires_grad_(False)
+            return self._class().from_pretrained(folder, dtype="auto")
         if self.library == "diffusers":
-            return self._class().from_pretrained(folder, torch_dtype=dtype).requires_grad_(False)
+            return self._class().from_pretrained(folder, torch_dtype=dtype)
         assert self.build is not None
         model = self.build().to(dtype).eval()
         # Assigned: the weights keep the addresses that they have in a mapped file, as by the libraries' own
         # loaders. MKL sums float32 matrix-vector products otherwise where an address is no multiple of 16.
         model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
-        return model.requires_grad_(False)
+        return model
 
     def streamed(self, folder: Path, dtype: torch.dtype, memory: int | None = None) -> nn.Module:
         """The model with its weights streaming through `memory` bytes, by default the architecture's own."""

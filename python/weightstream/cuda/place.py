@@ -16,7 +16,8 @@ from weightstream.cuda.device import Device
 from weightstream.cuda.hooks import install_hooks
 from weightstream.cuda.split import Homes, SplitWeights, install_movers
 from weightstream.cuda.weights import DeviceWeights
-from weightstream.lazy import Source
+from weightstream.deferred import Source
+from weightstream.freezing import Freezing
 from weightstream.parameters import Slot, is_small_buffer, refuse_meta, settle
 from weightstream.protection import protect_module, protect_tensor
 from weightstream.stored import Stored
@@ -78,12 +79,13 @@ def start(
             slot.put(torch.empty(stored.shape, dtype=stored.dtype, device=device.tensors))
         elif not _is_streamed(slot, stored):
             slot.put(stored.read(contents).to(device.tensors, slot.tensor.dtype))
+    freezing = Freezing()
     for number, weights in parts.items():
         here = [pair for pair in streamed if homes.of_slot(pair[0]) == number]
         for index, (slot, stored) in enumerate(here):
             capsule = weights.native.dlpack(index)
             slot.put(dlpack.from_dlpack(capsule).view(stored.dtype).view(stored.shape))
-            protect_tensor(slot.tensor, weights)
+            protect_tensor(slot.tensor, weights, slot.names[0], freezing)
     refuse_meta(module)
     tensors = [slot.tensor for slot in slots]
     _move_the_rest(module, {id(tensor) for tensor in tensors}, homes, [device.tensors for device in devices])
