@@ -521,6 +521,11 @@ impl Engine {
         self.window_in(self.limit, self.shelf_bytes > 0)
     }
 
+    /// Slots that a plan for so many would leave to streaming, where chunks stay in slots.
+    pub fn streaming_of(&self, slots: usize) -> usize {
+        self.window_in(slots, false)
+    }
+
     fn window_in(&self, slots: usize, shelf: bool) -> usize {
         let ahead = AHEAD.min((slots / 16).max(1));
         (self.depth_in(slots, shelf) + ahead + self.guard()).min(slots)

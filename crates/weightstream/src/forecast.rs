@@ -1,5 +1,7 @@
 //! What a model will read and how long a pass will take, before anything is read: the engine itself, in simulated time.
 
+mod coarse;
+
 use crate::cut::Cut;
 use crate::error::StreamError;
 use crate::loader::{Contents, Shelf};
@@ -89,8 +91,26 @@ pub fn forecast(
     mut uses: impl FnMut(usize) -> Vec<Use>,
 ) -> Result<Forecast, StreamError> {
     let cut = Cut::new(contents, parameters, memory, None)?;
+    let factor = coarse::factor(&cut.layout, &uses(0), coarse::TOUCHES);
+    simulate(contents, cut, factor, memory, pace, uses)
+}
+
+/// The forecast for `cut`, of which `factor` chunks are simulated as one.
+fn simulate(
+    contents: &[Content],
+    cut: Cut,
+    factor: u64,
+    memory: u64,
+    pace: Pace,
+    mut uses: impl FnMut(usize) -> Vec<Use>,
+) -> Result<Forecast, StreamError> {
     let chunk_bytes = cut.layout.chunk_bytes() as u64;
     let model_bytes = cut.layout.weight_bytes();
+    let fits = cut.slots >= cut.chunks.used.len();
+    let cut = match factor {
+        1 => cut,
+        _ => cut.coarser(contents, factor)?,
+    };
     let plans = Contents::new(contents.to_vec());
     let costs = (0..cut.chunks.count).map(|chunk| {
         let plan = plans.plan(cut.layout.pieces(chunk));
@@ -108,7 +128,8 @@ pub fn forecast(
             buffers: cut.needs.memory(),
             ..Forecast::default()
         };
-        let mut machine = Machine::new(&cut, &costs, pace, memory, residency);
+        let scale = Scale { factor, fits };
+        let mut machine = Machine::new(&cut, &costs, pace, memory, residency, scale);
         machine.measure(&mut forecast, &mut uses);
         forecast
     };
@@ -153,9 +174,19 @@ struct Cost {
     decoded: u64,
 }
 
+/// How what is simulated compares to what is forecast.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    /// Chunks that are simulated as one; see [`coarse`].
+    factor: u64,
+    /// The whole model fits.
+    fits: bool,
+}
+
 /// One thread that computes, one disk, some that decode.
 struct Machine<'c> {
     engine: Engine,
+    scale: Scale,
     pace: Pace,
     now: f64,
     disk_free: f64,
@@ -174,13 +205,30 @@ struct Machine<'c> {
 }
 
 impl<'c> Machine<'c> {
-    fn new(cut: &'c Cut, costs: &'c [Cost], pace: Pace, memory: u64, residency: Residency) -> Self {
+    fn new(
+        cut: &'c Cut,
+        costs: &'c [Cost],
+        pace: Pace,
+        memory: u64,
+        residency: Residency,
+        scale: Scale,
+    ) -> Self {
         let mut engine = cut.engine();
         let (buffers, chunk_bytes) = (cut.needs.memory(), cut.layout.chunk_bytes() as u64);
-        Division::new(memory, buffers, chunk_bytes, cut.slots, Some(residency))
-            .apply(&mut engine, &Shelf::default());
+        let divide =
+            |memory, slots| Division::new(memory, buffers, chunk_bytes, slots, Some(residency));
+        let slots = coarse::slots(&engine, cut.slots, residency, scale.factor);
+        let slots = match scale.fits {
+            true => cut.chunks.used.len(),
+            false => slots,
+        };
+        // Streaming takes its slots of the budget: they are larger here.
+        let streaming = divide(memory, slots).slots(&engine) as u64;
+        let larger = streaming * (chunk_bytes - chunk_bytes / scale.factor);
+        divide(memory + larger, slots).apply(&mut engine, &Shelf::default());
         Self {
             engine,
+            scale,
             pace,
             now: 0.0,
             disk_free: 0.0,
@@ -213,7 +261,8 @@ impl<'c> Machine<'c> {
             }
         }
         let kept = (self.engine.kept() + self.shelf.len()) as u64;
-        forecast.kept_bytes = (kept * forecast.chunk_bytes).min(forecast.model_bytes);
+        let chunk_bytes = forecast.chunk_bytes * self.scale.factor;
+        forecast.kept_bytes = (kept * chunk_bytes).min(forecast.model_bytes);
         forecast.coded_bytes = self.stored(&self.shelf);
         forecast.least_bytes = forecast.least_bytes.min(forecast.pass_bytes);
         forecast.floor = (self.pace.compute).max(forecast.least_bytes / self.pace.read);
@@ -225,8 +274,9 @@ impl<'c> Machine<'c> {
         match self.residency {
             // Every slot holds a chunk that need not be read, wherever it is.
             Residency::Decoded => {
-                let absent = touched.len().saturating_sub(self.cut.slots) as f64;
-                needed as f64 * absent / touched.len().max(1) as f64
+                let touched = (touched.len() as u64 * self.scale.factor) as f64;
+                let absent = (touched - self.cut.slots as f64).max(0.0);
+                needed as f64 * absent / touched.max(1.0)
             }
             Residency::Coded => needed.saturating_sub(self.memory) as f64,
         }
@@ -277,6 +327,11 @@ impl<'c> Machine<'c> {
         touched
     }
 
+    /// Seconds for all chunks that are simulated as one, where one takes so many.
+    fn each(&self, seconds: f64) -> f64 {
+        seconds * self.scale.factor as f64
+    }
+
     fn touch(&mut self, chunk: u32, address: u64) {
         if self.visible.get(chunk as usize).copied().unwrap_or(false) {
             return;
@@ -294,13 +349,13 @@ impl<'c> Machine<'c> {
             let Some(&Reverse((Moment(at), _))) = self.arriving.peek() else {
                 return;
             };
-            self.now = self.now.max(at) + WAKE;
+            self.now = self.now.max(at) + self.each(WAKE);
             self.arrive();
         }
         if let Some(visible) = self.visible.get_mut(chunk as usize) {
             *visible = true;
         }
-        self.now += PUBLISH;
+        self.now += self.each(PUBLISH);
         self.engine.touched(0, chunk);
         self.pump();
     }
@@ -333,7 +388,7 @@ impl<'c> Machine<'c> {
                         self.bytes += stored;
                         let begin = self.disk_free.max(self.now);
                         self.disk_free = begin + stored as f64 / self.pace.read;
-                        self.decode(self.disk_free + LATENCY, decoded)
+                        self.decode(self.disk_free + self.each(LATENCY), decoded)
                     };
                     if shelved {
                         self.shelf.insert(chunk);
@@ -372,7 +427,7 @@ impl<'c> Machine<'c> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use weightstream_checkpoint::Part;
+    use weightstream_checkpoint::{Layout, Part};
 
     /// A plain model of 100 parameters of 4 MiB, one in each block.
     fn plain(memory: u64, pace: Pace) -> Forecast {
@@ -425,6 +480,93 @@ mod tests {
             "{half:?}"
         );
         assert!(half.kept_bytes > 150 << 20 && half.kept_bytes < 200 << 20);
+    }
+
+    /// A plain model of `count` parameters of `length` bytes, two in each block, and what a pass does.
+    fn of_size(count: u64, length: u64) -> ([Content; 1], Vec<Parameter>, Vec<Use>) {
+        let contents = [Content::plain("weights".into(), count * length)];
+        let parameters = (0..count).map(|number| Parameter {
+            name: number.to_string(),
+            parts: vec![Part {
+                file: 0,
+                offset: number * length,
+                length,
+            }],
+            itemsize: 2,
+            unit: 0,
+        });
+        let weights = |parameter: u64| Use::Weights {
+            parameter: parameter as usize,
+            bytes: 0..length,
+        };
+        let blocks = (0..count / 2).flat_map(|block| {
+            let number = block as u32 + 1;
+            let (one, other) = (weights(2 * block), weights(2 * block + 1));
+            [Use::Enter(number), one, other, Use::Leave(number)]
+        });
+        let program = [Use::Enter(0)].into_iter().chain(blocks);
+        let program = program.chain([Use::Leave(0)]).collect();
+        (contents, parameters.collect(), program)
+    }
+
+    #[test]
+    fn chunks_simulated_as_one_give_the_same_forecast() {
+        let (contents, parameters, program) = of_size(64, 64 << 20);
+        let near = |one: f64, other: f64, within: f64| (one - other).abs() <= within * one.max(1.0);
+        for (memory, compute) in [(256, 0.0), (3 << 10, 2.0), (5 << 10, 0.0)] {
+            let memory = memory << 20;
+            let pace = Pace { compute, ..PACE };
+            let with = |factor| {
+                let cut = Cut::new(&contents, parameters.clone(), memory, None).unwrap();
+                simulate(&contents, cut, factor, memory, pace, |_| program.clone()).unwrap()
+            };
+            let one = with(1);
+            for factor in [2, 4] {
+                let other = with(factor);
+                let told = format!("{factor} as one in {memory}:\n{one:?}\n{other:?}");
+                assert!(near(one.pass_bytes, other.pass_bytes, 0.005), "{told}");
+                assert!(near(one.pass_seconds, other.pass_seconds, 0.01), "{told}");
+                assert!(near(one.first_seconds, other.first_seconds, 0.1), "{told}");
+                assert!(near(one.floor, other.floor, 0.005), "{told}");
+                let kept = |forecast: &Forecast| forecast.kept_bytes as f64;
+                assert!(near(kept(&one), kept(&other), 0.05), "{told}");
+                let first = |forecast: &Forecast| forecast.first_bytes as f64;
+                assert!(near(first(&one), first(&other), 0.01), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_models_are_no_more_work() {
+        // 8 GiB, 64 GiB and 4 TiB in chunks of 2 MiB.
+        for (count, expected) in [
+            (1 << 10, 1 << 12),
+            (1 << 13, 1 << 15),
+            (1 << 19, coarse::TOUCHES),
+        ] {
+            let (contents, parameters, program) = of_size(count, 8 << 20);
+            let layout = Layout::new(&[contents[0].length()], parameters, 2 << 20).unwrap();
+            let factor = coarse::factor(&layout, &program, coarse::TOUCHES);
+            assert_eq!(u64::from(layout.chunks()) / factor, expected);
+        }
+    }
+
+    #[test]
+    fn chunks_with_experts_are_simulated_one_by_one() {
+        let (contents, parameters, program) = of_size(1 << 10, 8 << 20);
+        let layout = Layout::new(&[contents[0].length()], parameters, 2 << 20).unwrap();
+        let all = coarse::factor(&layout, &program, 64);
+        // A pass that uses every eighth parameter, as a mixture does.
+        let weights = program.into_iter().filter(|step| match step {
+            Use::Weights { parameter, .. } => parameter % 8 == 0,
+            _ => true,
+        });
+        let some = coarse::factor(&layout, &weights.collect::<Vec<_>>(), 64);
+        assert_eq!(
+            (all, some),
+            (64, 4),
+            "no chunk is larger than what is used of it"
+        );
     }
 
     #[test]

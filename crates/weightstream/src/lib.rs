@@ -38,6 +38,7 @@ mod shared_budget;
 mod stats;
 mod stream;
 
+pub use cut::{Fit, fit};
 pub use error::{StreamError, WeightError};
 pub use forecast::{Forecast, Pace, Use, forecast};
 pub use govern::Governed;

@@ -113,6 +113,11 @@ impl Division {
         }
     }
 
+    /// Slots that chunks are used in.
+    pub fn slots(&self, engine: &Engine) -> usize {
+        self.shares(engine, self.residency).0
+    }
+
     /// Bytes of the budget in use.
     pub fn used(&self, engine: &Engine, shelf: &Shelf) -> u64 {
         engine.slots_used() as u64 * self.chunk_bytes + self.buffers + shelf.used()

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use weightstream::{Checkpoint, Forecast, Form, Pace, StreamError, forecast};
+use weightstream::{Checkpoint, Forecast, Form, Pace, fit, forecast};
 use weightstream_source::sweep::{Range, sweep};
 
 use crate::CliError;
@@ -53,24 +53,17 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         decode: decode_rate(&checkpoint),
         compute: arguments.compute,
     };
-    let ask = |memory: u64, pace: Pace| {
-        forecast(&checkpoint.contents, usage.parameters.clone(), memory, pace, |pass| usage.pass(pass))
-    };
     // Before the disk is measured: a budget that can't work is told at once.
-    let first = match ask(arguments.memory, pace) {
-        Err(StreamError::Budget { given, .. }) => {
-            let least = least(&|memory| ask(memory, pace), given)?;
-            return Err(StreamError::Budget { given, least }.into());
-        }
-        outcome => outcome?,
-    };
+    let fit = fit(&checkpoint.contents, &usage.parameters, arguments.memory)?;
     let (rate, how) = match arguments.rate {
         Some(rate) => (rate as f64, "as given"),
-        None => measure(&checkpoint, first.chunk_bytes)?,
+        None => measure(&checkpoint, fit.chunk_bytes)?,
     };
     pace.read = rate;
-    let forecast = ask(arguments.memory, pace)?;
-    let least = least(&|memory| ask(memory, pace), forecast.least)?;
+    let least = fit.least_memory;
+    let forecast = forecast(&checkpoint.contents, usage.parameters.clone(), arguments.memory, pace, |pass| {
+        usage.pass(pass)
+    })?;
     if arguments.json {
         let whole = json!({
             "memory": arguments.memory, "model_bytes": forecast.model_bytes, "chunk_bytes": forecast.chunk_bytes,
@@ -142,28 +135,6 @@ fn show(
     )?;
     row("least memory", size::format(least))?;
     Ok(())
-}
-
-/// The least budget that works. A smaller one is cut into smaller chunks, so each answer is tried again.
-fn least(
-    ask: &dyn Fn(u64) -> Result<Forecast, StreamError>,
-    mut memory: u64,
-) -> Result<u64, CliError> {
-    let mut least = memory;
-    for _ in 0..8 {
-        memory = match ask(memory) {
-            Ok(forecast) => {
-                least = memory;
-                forecast.least
-            }
-            Err(StreamError::Budget { least, .. }) => least,
-            Err(error) => return Err(error.into()),
-        };
-        if memory == least {
-            break;
-        }
-    }
-    Ok(least)
 }
 
 /// What the disk delivers of this checkpoint's files, in chunks as they are stored.
