@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import json
 import os
 import re
@@ -44,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.zoo programs", description=__doc__)
     parser.add_argument("collections", nargs="*", metavar="COLLECTION", help=f"of: {', '.join(COLLECTIONS)}")
     parser.add_argument("--only", default="", help="specimens whose name matches this pattern")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th specimen only")
     parser.add_argument("--keep", type=Path, help="folder in which exported programs are kept for the next run")
     parser.add_argument("--out", type=Path, help="file for a line of JSON per program")
     given = parser.parse_args()
@@ -53,7 +55,7 @@ def main() -> None:
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch:
         for collection in given.collections or COLLECTIONS:
-            for specimen in COLLECTIONS[collection]():
+            for specimen in itertools.islice(COLLECTIONS[collection](), 0, None, given.every):
                 if re.search(given.only, specimen.name):
                     outcomes += apart(specimen, given.keep or Path(scratch))
                     print(line(outcomes[-2:]), flush=True)

@@ -58,6 +58,7 @@ SIZES = {
     "max_target_positions": 64,
     "num_queries": 6,
 }
+DEPTHS = {name: size for name, size in SIZES.items() if "layer" in name} | {"vocab_size": 99}
 HEADS = (
     "MODEL_MAPPING_NAMES MODEL_FOR_CAUSAL_LM_MAPPING_NAMES MODEL_FOR_MASKED_LM_MAPPING_NAMES "
     "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES "
@@ -73,42 +74,51 @@ HEADS = (
 
 
 def specimens() -> Iterator[Specimen]:
-    """One for each configuration class and kind of head that can be built and called."""
+    """The base and one head of each configuration class; which head goes round, so that all kinds of them occur."""
     from transformers.models.auto import modeling_auto
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    for kind in CONFIG_MAPPING_NAMES:
-        seen = set()
+    for number, kind in enumerate(CONFIG_MAPPING_NAMES):
+        names: list[str] = []
         for head in HEADS:
-            names = getattr(modeling_auto, head).get(kind, ())
-            for name in [names] if isinstance(names, str) else names:
-                if name not in seen:
-                    seen.add(name)
-                    yield Specimen("transformers", name, lambda kind=kind, name=name: make(kind, name))
+            of_kind = getattr(modeling_auto, head).get(kind, ())
+            names += [of_kind] if isinstance(of_kind, str) else of_kind
+        base, *heads = dict.fromkeys(names) or [None]
+        for name in [base, heads[number % len(heads)]] if heads else [base] if base else []:
+            yield Specimen("transformers", name, lambda kind=kind, name=name: make(kind, name))
 
 
 def make(kind: str, name: str) -> Made:
-    """A tiny `name` and inputs that fit it."""
+    """A tiny `name` and inputs that fit it; less is shrunk where the rule gives a model that can't be called."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    config = shrunk(CONFIG_MAPPING[kind])
-    model = getattr(transformers, name)._from_config(config, attn_implementation=None)
-    return model, (), inputs(model, config)
+    for rule in (SIZES, DEPTHS):
+        try:
+            config = shrunk(CONFIG_MAPPING[kind], rule)
+            model = getattr(transformers, name)._from_config(config).eval()
+            given = inputs(model, config)
+            with torch.no_grad():
+                model(**given)
+        except Exception:
+            if rule is DEPTHS:
+                raise
+            continue
+        return model, (), given
+    raise AssertionError("unreachable")
 
 
-def shrunk(kind: type) -> Any:
+def shrunk(kind: type, rule: dict[str, int]) -> Any:
     """A configuration of `kind` whose sizes are small; nested ones too."""
     config = kind()
     values = config.to_dict()
     given: dict[str, Any] = {}
-    parameters = inspect.signature(kind.__init__).parameters
     for name, value in values.items():
         nested = getattr(config, name, None)
         if hasattr(nested, "to_dict") and hasattr(nested, "model_type"):
-            given[name] = shrunk(type(nested)).to_dict()
-        elif name in SIZES and isinstance(value, int) and not isinstance(value, bool):
-            given[name] = min(SIZES[name], value)
+            given[name] = shrunk(type(nested), rule).to_dict()
+        elif name in rule and isinstance(value, int) and not isinstance(value, bool):
+            given[name] = min(rule[name], value)
     if "pad_token_id" in values:
         given["pad_token_id"] = 0
     for token in ("bos_token_id", "eos_token_id", "decoder_start_token_id"):
@@ -122,9 +132,8 @@ def shrunk(kind: type) -> Any:
         if len(set(values["layer_types"])) > 2 and "num_hidden_layers" in given:
             given["num_hidden_layers"] = len(given["layer_types"])
     for name, value in values.items():
-        if name not in given and isinstance(value, list) and value and all(type(item) is int for item in value):
+        if rule is SIZES and name not in given and isinstance(value, list) and value and all(type(item) is int for item in value):
             given.update(small_list(name, value))
-    del parameters
     config = kind(**given)
     for switch in ("use_cache", "output_hidden_states"):
         if hasattr(config, switch):
@@ -181,6 +190,4 @@ def inputs(model: nn.Module, config: Any) -> dict[str, Any]:
         given[main] = torch.randn(2, bins, 128) if "hisper" in type(model).__name__ else torch.randn(2, 64, bins)
     if "use_cache" in accepted:
         given["use_cache"] = False
-    if "interpolate_pos_encoding" in accepted and False:
-        given["interpolate_pos_encoding"] = True
     return given

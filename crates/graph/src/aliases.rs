@@ -1,19 +1,38 @@
 //! Which inputs of a graph are written to: these are a program's state.
 
 use crate::graph::{Argument, Graph, Operation, Output};
+use crate::ops;
 use std::collections::{HashMap, HashSet};
 
 /// Operators whose result may share memory with their first tensor.
 const VIEWS: &[&str] = &[
     "alias",
+    "alpha_dropout",
     "as_strided",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "broadcast_tensors",
     "chunk",
     "contiguous",
     "detach",
     "diagonal",
+    "dropout",
+    "dsplit",
     "expand",
     "expand_as",
+    "feature_alpha_dropout",
+    "feature_dropout",
     "flatten",
+    "hsplit",
+    "imag",
+    "linalg_diagonal",
+    "mH",
+    "positive",
+    "ravel",
+    "view_as_complex",
+    "view_as_real",
+    "vsplit",
     "lift_fresh",
     "movedim",
     "narrow",
@@ -27,7 +46,6 @@ const VIEWS: &[&str] = &[
     "split",
     "split_with_sizes",
     "squeeze",
-    "swapaxes",
     "t",
     "tensor_split",
     "to",
@@ -40,9 +58,7 @@ const VIEWS: &[&str] = &[
     "view",
     "view_as",
     "_unsafe_view",
-    "_reshape_alias",
     "broadcast_to",
-    "moveaxis",
     "mT",
 ];
 
@@ -69,7 +85,8 @@ pub fn written_inputs(graph: &Graph) -> HashSet<usize> {
             }
             continue;
         }
-        let name = operator_name(&node.target);
+        let usual = ops::usual_name(&node.target);
+        let name = operator_name(&usual);
         let writes = name.ends_with('_') && !name.ends_with("__");
         if !writes && !VIEWS.contains(&name) {
             continue;

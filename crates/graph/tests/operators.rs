@@ -79,6 +79,50 @@ fn sorting() {
     run("sorting");
 }
 #[test]
+fn columns() {
+    run("columns");
+}
+#[test]
+fn diagonals() {
+    run("diagonals");
+}
+#[test]
+fn distances() {
+    run("distances");
+}
+#[test]
+fn embedding_bag() {
+    run("embedding_bag");
+}
+#[test]
+fn joining() {
+    run("joining");
+}
+#[test]
+fn linear_algebra() {
+    run("linear_algebra");
+}
+#[test]
+fn loss() {
+    run("loss");
+}
+#[test]
+fn membership() {
+    run("membership");
+}
+#[test]
+fn running() {
+    run("running");
+}
+#[test]
+fn statistics() {
+    run("statistics");
+}
+#[test]
+fn unpooling() {
+    run("unpooling");
+}
+#[test]
 fn recurrent() {
     run("recurrent");
 }
@@ -100,6 +144,10 @@ fn the_documentation_lists_what_is_in_the_table() {
         for name in names {
             text += &format!("- `{name}`\n");
         }
+    }
+    text += "\n## Other names\n\nThese have the overloads and the in-place forms of the names beside them.\n\n";
+    for (other, name) in ops::other_names() {
+        text += &format!("- `aten.{other}` is `aten.{name}`\n");
     }
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/operators.md");
     if std::env::var_os("WRITE").is_some() {

@@ -11,6 +11,7 @@ mod reader;
 mod reduce;
 mod rows;
 mod scratch;
+mod selection;
 mod window;
 
 pub use attention::{Attention, Heads, attention};
@@ -22,6 +23,7 @@ pub use matrix::{Bias, product};
 pub use reader::{Compute, Reader, compute_dtype};
 pub use reduce::{exponentials, highest, sum_of};
 pub use scratch::release_scratch;
+pub use selection::first;
 pub use window::{Matrix, Window, multiply_doubles};
 
 /// Runs `loops`, compiled for the widest vectors of this processor.

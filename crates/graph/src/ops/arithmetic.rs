@@ -57,9 +57,72 @@ pub(super) const OPERATORS: super::Family = &[
     }),
     ("aten.addcmul.default", |c, a| add_combined(c, &a, false)),
     ("aten.addcdiv.default", |c, a| add_combined(c, &a, true)),
+    ("aten.hypot.default", |c, a| {
+        binary!(c, &a, ["self", "other"], |x, y| x.hypot(y), x + y)
+    }),
+    ("aten.copysign.Tensor", copysign),
+    ("aten.copysign.Scalar", copysign),
+    ("aten.xlogy.Tensor", xlogy),
+    ("aten.xlogy.Scalar_Other", xlogy),
+    ("aten.xlogy.Scalar_Self", xlogy),
+    ("aten.logaddexp.default", |c, a| {
+        binary!(c, &a, ["self", "other"], |x, y| {
+            let (low, high) = if x < y { (x, y) } else { (y, x) };
+            if low == high && low.is_infinite() { low } else { high + (low - high).exp().ln_1p() }
+        }, x + y)
+    }),
+    ("aten.logaddexp2.default", |c, a| {
+        binary!(c, &a, ["self", "other"], |x, y| {
+            let (low, high) = if x < y { (x, y) } else { (y, x) };
+            if low == high && low.is_infinite() { low } else { high + ((low - high).exp2() + 1.0).log2() }
+        }, x + y)
+    }),
+    ("aten.heaviside.default", |c, a| {
+        binary!(c, &a, ["self", "values"], |x, y| if x == 0.0 { y } else if x > 0.0 { 1.0 } else { 0.0 },
+            if x == 0 { y } else { i64::from(x > 0) })
+    }),
+    ("aten.fmax.default", |c, a| {
+        binary!(c, &a, ["self", "other"], |x, y| x.max(y), x.max(y))
+    }),
+    ("aten.fmin.default", |c, a| {
+        binary!(c, &a, ["self", "other"], |x, y| x.min(y), x.min(y))
+    }),
+    ("aten.gcd.default", |c, a| {
+        binary!(c, &a, ["self", "other"], |x, y| x + y, common_divisor(x, y))
+    }),
+    ("aten.ldexp.Tensor", |c, a| {
+        let dtype = floating(promoted(&a, "self", "other")?);
+        binary!(c, &a, ["self", "other"], dtype, |x, y| x * y.exp2(), x + y)
+    }),
     ("aten.lerp.Scalar", lerp),
     ("aten.lerp.Tensor", lerp),
 ];
+
+fn copysign(context: &Context, arguments: Arguments) -> Results {
+    let dtype = floating(promoted(&arguments, "self", "other")?);
+    binary!(context, &arguments, ["self", "other"], dtype, |a, b| a.copysign(b), a + b)
+}
+
+/// a · ln b, 0 where a is, even for b = 0.
+fn xlogy(context: &Context, arguments: Arguments) -> Results {
+    let dtype = floating(promoted(&arguments, "self", "other")?);
+    binary!(
+        context,
+        &arguments,
+        ["self", "other"],
+        dtype,
+        |a, b| if a == 0.0 && !b.is_nan() { 0.0 } else { a * b.ln() },
+        a + b
+    )
+}
+
+fn common_divisor(a: i64, b: i64) -> i64 {
+    let (mut a, mut b) = (a.unsigned_abs(), b.unsigned_abs());
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a as i64
+}
 
 fn promoted(
     arguments: &Arguments,

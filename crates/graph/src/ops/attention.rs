@@ -20,7 +20,6 @@ pub(super) const OPERATORS: super::Family = &[
 fn attention(context: &Context, arguments: Arguments) -> Results {
     let [query, key, value] = ["query", "key", "value"].map(|name| arguments.tensor(name));
     let (query, key, value) = (query?, key?, value?);
-    let rank = query.rank();
     if [query, key, value].iter().any(|tensor| tensor.rank() < 2) {
         return Err(wrong_shape("queries, keys and values", query));
     }

@@ -86,7 +86,7 @@ pub(super) const OPERATORS: super::Family = &[
 ];
 
 /// The integers of a tensor in order, as indices into `size` entries, which may be counted from the end.
-fn places(context: &Context, tensor: &Tensor, size: usize) -> Result<Vec<usize>, OperatorError> {
+pub(super) fn places(context: &Context, tensor: &Tensor, size: usize) -> Result<Vec<usize>, OperatorError> {
     if !matches!(
         tensor.dtype(),
         Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 | Dtype::U8
@@ -579,7 +579,17 @@ fn gathered(context: &Context, tensor: &Tensor, dim: usize, index: &Tensor) -> R
 
 fn take_along(context: &Context, arguments: Arguments) -> Results {
     let (tensor, index) = (arguments.tensor("self")?, arguments.tensor("indices")?);
-    let dim = tensor.dimension(arguments.int("dim")?)?;
+    if tensor.rank() == 0 {
+        return one(tensor.clone());
+    }
+    let Some(dim) = arguments.optional_int("dim")? else {
+        let flat = |tensor: &Tensor| -> Result<Tensor, OperatorError> {
+            let tensor = context.contiguous(tensor)?;
+            Ok(tensor.view(&[tensor.count()])?.unwrap_or(tensor))
+        };
+        return gathered(context, &flat(tensor)?, 0, &flat(index)?);
+    };
+    let dim = tensor.dimension(dim)?;
     let (mut wide, mut wanted) = (tensor.shape().to_vec(), index.shape().to_vec());
     if wide.len() != wanted.len() {
         return Err(wrong_shape(format!("indices into {wide:?}"), index));

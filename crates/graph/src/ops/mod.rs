@@ -4,12 +4,20 @@ mod activation;
 mod arithmetic;
 mod attention;
 mod cast;
+mod columns;
 mod comparison;
 mod convolution;
 mod creation;
+mod diagonals;
+mod distance;
 mod einsum;
+mod embedding_bag;
 mod indexing;
+mod joining;
+mod linear_algebra;
+mod loss;
 mod matrix;
+mod membership;
 mod names;
 mod normalisation;
 mod operand;
@@ -18,12 +26,15 @@ mod promotion;
 mod recurrent;
 mod reduction;
 mod resampling;
+mod running;
 mod shape;
 mod sorting;
+mod statistics;
 mod symbolic;
 mod unary;
+mod unpooling;
 
-pub use names::usual as usual_name;
+pub use names::{other_names, usual as usual_name};
 pub use promotion::result_dtype;
 
 use crate::{Arguments, Context, OperatorError, Value};
@@ -43,17 +54,28 @@ const FAMILIES: &[(&str, Family)] = &[
     ("Comparisons, logic, choices", comparison::OPERATORS),
     ("Convolutions", convolution::OPERATORS),
     ("Creation", creation::OPERATORS),
+    ("Diagonals", diagonals::OPERATORS),
+    ("Distances", distance::OPERATORS),
+    ("Sums of an embedding's rows", embedding_bag::OPERATORS),
     ("Indexing", indexing::OPERATORS),
+    ("Joining", joining::OPERATORS),
+    ("Linear algebra", linear_algebra::OPERATORS),
+    ("Losses", loss::OPERATORS),
     ("Matrix products", matrix::OPERATORS),
+    ("Which values there are", membership::OPERATORS),
     ("Normalisation", normalisation::OPERATORS),
     ("Pooling", pooling::OPERATORS),
     ("Recurrent layers and experts", recurrent::OPERATORS),
     ("Reductions", reduction::OPERATORS),
     ("Resampling and padding", resampling::OPERATORS),
+    ("Running totals", running::OPERATORS),
     ("Shapes", shape::OPERATORS),
     ("Order and counts", sorting::OPERATORS),
+    ("Medians and quantiles", statistics::OPERATORS),
     ("Sizes and assertions", symbolic::OPERATORS),
     ("Functions of one number", unary::OPERATORS),
+    ("Unpooling", unpooling::OPERATORS),
+    ("Windows as columns", columns::OPERATORS),
 ];
 
 /// How a target is computed.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Another name, and the one that the tables have. Overloads and in-place forms go with it.
-pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
+const OTHER_NAMES: &[(&str, &str)] = &[
     ("__iand__", "bitwise_and_"),
     ("__ior__", "bitwise_or_"),
     ("__ixor__", "bitwise_xor_"),
@@ -68,6 +68,11 @@ pub(super) const OTHER_NAMES: &[(&str, &str)] = &[
     ("unsafe_split", "split"),
     ("unsafe_split_with_sizes", "split_with_sizes"),
 ];
+
+/// Each other name and the usual one, without `aten.`.
+pub fn other_names() -> &'static [(&'static str, &'static str)] {
+    OTHER_NAMES
+}
 
 /// The name in the tables of what a graph calls `target`: `torch.ops.aten.divide_.Tensor` is `aten.div_.Tensor`.
 pub fn usual(target: &str) -> Cow<'_, str> {

@@ -12,6 +12,10 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.gru.input", |c, a| recurrent(c, &a, Cell::Gru)),
     ("aten.rnn_tanh.input", |c, a| recurrent(c, &a, Cell::Tanh)),
     ("aten.rnn_relu.input", |c, a| recurrent(c, &a, Cell::Relu)),
+    ("aten.lstm_cell.default", |c, a| single(c, &a, Cell::Lstm)),
+    ("aten.gru_cell.default", |c, a| single(c, &a, Cell::Gru)),
+    ("aten.rnn_tanh_cell.default", |c, a| single(c, &a, Cell::Tanh)),
+    ("aten.rnn_relu_cell.default", |c, a| single(c, &a, Cell::Relu)),
     ("aten._weight_norm.default", weight_norm),
     ("aten._grouped_mm.default", |c, a| {
         grouped(c, &a, "self", "mat2", "offs")
@@ -104,6 +108,31 @@ fn recurrent(context: &Context, arguments: &Arguments, cell: Cell) -> Results {
         results.push(joined(context, &states.iter().collect::<Vec<_>>(), 0)?.into());
     }
     Ok(results)
+}
+
+/// One step of a cell; results: its new states.
+fn single(context: &Context, arguments: &Arguments, cell: Cell) -> Results {
+    let input = arguments.tensor("input")?;
+    let state: Vec<Tensor> = match arguments.value("hx")? {
+        Value::Tensor(state) => vec![state.clone()],
+        _ => arguments.tensors("hx")?.into_iter().cloned().collect(),
+    };
+    let biases = arguments
+        .optional_tensor("b_ih")?
+        .zip(arguments.optional_tensor("b_hh")?);
+    let layer = Layer {
+        input: arguments.tensor("w_ih")?,
+        hidden: arguments.tensor("w_hh")?,
+        biases: biases.map(|(input, hidden)| [input, hidden]),
+        projection: None,
+    };
+    let Some(hidden) = state.first() else {
+        return Err(wrong_shape("a state", input));
+    };
+    let inputs = affine(context, input, layer.input, layer.biases.map(|biases| biases[0]))?;
+    let hidden = affine(context, hidden, layer.hidden, layer.biases.map(|biases| biases[1]))?;
+    let states = layer.step(context, cell, &inputs, &hidden, state)?;
+    Ok(states.into_iter().map(Value::from).collect())
 }
 
 impl Layer<'_> {

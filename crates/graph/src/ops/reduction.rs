@@ -73,6 +73,25 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.std_mean.correction", |c, a| {
         variance(c, &a, true, true)
     }),
+    ("aten.std_mean.default", |c, a| variance(c, &a, true, true)),
+    ("aten.std_mean.dim", |c, a| variance(c, &a, true, true)),
+    ("aten.var_mean.default", |c, a| variance(c, &a, false, true)),
+    ("aten.nansum.default", |c, a| of_numbers(c, &a, false)),
+    ("aten.nanmean.default", |c, a| of_numbers(c, &a, true)),
+    ("aten.equal.default", |c, a| {
+        let (left, right) = (a.tensor("self")?, a.tensor("other")?);
+        if left.shape() != right.shape() {
+            return Ok(vec![false.into()]);
+        }
+        let operands = [("self", left.clone().into()), ("other", right.clone().into())];
+        let same = super::call(c, "aten.eq.Tensor", operands)?;
+        let all = Arguments::new(same.into_iter().map(|same| ("self", same)));
+        let all = truth(c, &all, |row| row.iter().all(|&value| value != 0.0))?;
+        match &all[..] {
+            [crate::Value::Tensor(all)] => Ok(vec![(all.item()? != 0.0).into()]),
+            _ => Ok(vec![false.into()]),
+        }
+    }),
     ("aten.logsumexp.default", log_sum_exp),
     ("aten.linalg_vector_norm.default", |c, a| norm(c, &a, "ord")),
     ("aten.norm.Scalar", |c, a| norm(c, &a, "p")),
@@ -319,6 +338,19 @@ fn truth(context: &Context, arguments: &Arguments, holds: fn(&[f64]) -> bool) ->
         dtype,
         |row| i64::from(holds(row)),
     )?)
+}
+
+/// The sum or the mean of what is not NaN.
+fn of_numbers(context: &Context, arguments: &Arguments, mean: bool) -> Results {
+    let tensor = arguments.tensor("self")?;
+    let dims = dimensions(arguments, "dim", tensor)?;
+    let dtype = arguments.optional_dtype("dtype")?.unwrap_or(tensor.dtype());
+    let keep = arguments.bool_or("keepdim", false)?;
+    one(reduce::<f64, f64>(context, tensor, &dims, keep, dtype, |row| {
+        let numbers = || row.iter().filter(|value| !value.is_nan());
+        let sum: f64 = numbers().sum();
+        if mean { sum / numbers().count() as f64 } else { sum }
+    })?)
 }
 
 fn count_nonzero(context: &Context, arguments: Arguments) -> Results {

@@ -2,6 +2,7 @@
 
 use super::operand::{Results, one, size, sizes, with_element, wrong_shape};
 use crate::{Arguments, Context, OperatorError, Tensor, Value, dimension};
+use weightstream::Dtype;
 
 pub(super) const OPERATORS: super::Family = &[
     ("aten.view.default", |c, a| {
@@ -23,6 +24,7 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.unflatten.int", unflatten),
     ("aten.as_strided.default", as_strided),
     ("aten.alias.default", same),
+    ("aten.positive.default", same),
     ("aten.detach.default", same),
     ("aten.lift_fresh.default", same),
     ("aten.expand.default", expand),
@@ -42,6 +44,10 @@ pub(super) const OPERATORS: super::Family = &[
         let tensor = a.tensor("self")?;
         one(tensor.permute(&(0..tensor.rank()).rev().collect::<Vec<_>>())?)
     }),
+    ("aten.mH.default", |_, a| {
+        let tensor = a.tensor("self")?;
+        one(tensor.transpose(tensor.rank().wrapping_sub(2), tensor.rank().wrapping_sub(1))?)
+    }),
     ("aten.mT.default", |_, a| {
         let tensor = a.tensor("self")?;
         one(tensor.transpose(tensor.rank().wrapping_sub(2), tensor.rank().wrapping_sub(1))?)
@@ -50,39 +56,88 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.squeeze.default", squeeze),
     ("aten.squeeze.dim", squeeze),
     ("aten.squeeze.dims", squeeze),
-    ("aten.atleast_1d.default", |_, a| {
-        let tensor = a.tensor("self")?;
-        one(if tensor.rank() == 0 {
-            tensor.unsqueeze(0)?
-        } else {
-            tensor.clone()
-        })
-    }),
     ("aten.slice.Tensor", |_, a| {
         one(sliced(&a, a.tensor("self")?)?)
     }),
     ("aten.narrow.default", narrow),
     ("aten.select.int", select),
-    ("aten.diagonal.default", diagonal),
     ("aten.split.Tensor", split),
     ("aten.split.sizes", split),
     ("aten.split_with_sizes.default", split),
     ("aten.chunk.default", chunk),
     ("aten.tensor_split.sections", tensor_split),
+    ("aten.tensor_split.indices", |_, a| {
+        split_at(a.tensor("self")?, a.int_or("dim", 0)?, &a.ints("indices")?)
+    }),
+    ("aten.tensor_split.tensor_indices_or_sections", |c, a| {
+        let given = a.tensor("tensor_indices_or_sections")?;
+        let values = c.cast(given, Dtype::I64)?.elements::<i64>()?.to_vec();
+        if given.rank() > 0 {
+            return split_at(a.tensor("self")?, a.int_or("dim", 0)?, &values);
+        }
+        let sections = Value::Int(values.first().copied().unwrap_or(1));
+        let dim = Value::Int(a.int_or("dim", 0)?);
+        let named = [("self", a.value("self")?.clone()), ("sections", sections), ("dim", dim)];
+        tensor_split(c, Arguments::new(named))
+    }),
+    ("aten.hsplit.int", |c, a| split_evenly(c, &a, 1)),
+    ("aten.vsplit.int", |c, a| split_evenly(c, &a, 0)),
+    ("aten.dsplit.int", |c, a| split_evenly(c, &a, 2)),
+    ("aten.hsplit.array", |_, a| {
+        let tensor = a.tensor("self")?;
+        split_at(tensor, i64::from(tensor.rank() > 1), &a.ints("indices")?)
+    }),
+    ("aten.vsplit.array", |_, a| {
+        split_at(a.tensor("self")?, 0, &a.ints("indices")?)
+    }),
+    ("aten.dsplit.array", |_, a| {
+        split_at(a.tensor("self")?, 2, &a.ints("indices")?)
+    }),
     ("aten.unbind.int", unbind),
     ("aten.cat.default", cat),
     ("aten.stack.default", stack),
-    ("aten.hstack.default", |c, a| {
-        let rank = a
-            .tensors("tensors")?
-            .first()
-            .map_or(0, |tensor| tensor.rank());
-        one(joined(c, &a.tensors("tensors")?, usize::from(rank > 1))?)
-    }),
     ("aten.repeat.default", repeat),
     ("aten.tile.default", repeat),
     ("aten.repeat_interleave.self_int", repeat_interleave),
+    ("aten.repeat_interleave.Tensor", |c, a| {
+        let places = repeated_places(c, a.tensor("repeats")?)?;
+        one(c.tensor(&places, &[places.len()])?)
+    }),
+    ("aten.repeat_interleave.self_Tensor", |c, a| {
+        let tensor = a.tensor("self")?;
+        let (tensor, dim) = match a.optional_int("dim")? {
+            Some(dim) => (tensor.clone(), tensor.dimension(dim)?),
+            None => (shaped(c, tensor, &[tensor.count()])?, 0),
+        };
+        let length = entries(&tensor, dim)?;
+        let repeats = a.tensor("repeats")?;
+        let repeats = if repeats.count() == 1 {
+            let one = if repeats.rank() == 0 { repeats.unsqueeze(0)? } else { repeats.clone() };
+            one.expand(&[length])?
+        } else {
+            repeats.clone()
+        };
+        let places = repeated_places(c, &repeats)?;
+        let places: Vec<usize> = places
+            .into_iter()
+            .map(|place| index(place, length))
+            .collect::<Result<_, _>>()?;
+        one(rearranged(c, &tensor, dim, &places)?)
+    }),
     ("aten.flip.default", flip),
+    ("aten.fliplr.default", |c, a| flipped(c, a.tensor("self")?, &[1])),
+    ("aten.flipud.default", |c, a| flipped(c, a.tensor("self")?, &[0])),
+    ("aten.rot90.default", rotate),
+    ("aten.ravel.default", |c, a| {
+        let tensor = a.tensor("self")?;
+        one(shaped(c, &c.contiguous(tensor)?, &[tensor.count()])?)
+    }),
+    ("aten.take.default", |c, a| {
+        let (tensor, places) = (a.tensor("self")?, a.tensor("index")?);
+        let flat = shaped(c, tensor, &[tensor.count()])?;
+        let found = [("self", flat.into()), ("indices", vec![places.clone()].into())];
+        super::call(c, "aten.index.Tensor", found)
+    }),
     ("aten.roll.default", roll),
     ("aten.unfold.default", unfold),
     ("aten.pixel_shuffle.default", pixel_shuffle),
@@ -341,30 +396,6 @@ pub(super) fn index(index: i64, size: usize) -> Result<usize, OperatorError> {
         .ok_or(OperatorError::Index { index, size })
 }
 
-fn diagonal(_: &Context, arguments: Arguments) -> Results {
-    let tensor = arguments.tensor("self")?;
-    let first = tensor.dimension(arguments.int_or("dim1", 0)?)?;
-    let second = tensor.dimension(arguments.int_or("dim2", 1)?)?;
-    if first == second || tensor.rank() < 2 {
-        return Err(wrong_shape("two dimensions with a diagonal", tensor));
-    }
-    let offset = arguments.int_or("offset", 0)?;
-    let (mut shape, mut strides) = (tensor.shape().to_vec(), tensor.strides().to_vec());
-    let [down, right] = [(-offset).max(0) as usize, offset.max(0) as usize];
-    let length = shape[first]
-        .saturating_sub(down)
-        .min(shape[second].saturating_sub(right));
-    let start = tensor.offset() + down * strides[first] + right * strides[second];
-    let stride = strides[first] + strides[second];
-    for dim in [first.max(second), first.min(second)] {
-        shape.remove(dim);
-        strides.remove(dim);
-    }
-    shape.push(length);
-    strides.push(stride);
-    one(tensor.as_strided(shape, strides, start)?)
-}
-
 fn parts(tensor: &Tensor, dim: usize, lengths: impl IntoIterator<Item = usize>) -> Results {
     let mut start = 0;
     let mut parts = Vec::new();
@@ -433,6 +464,33 @@ fn tensor_split(_: &Context, arguments: Arguments) -> Results {
         dim,
         (0..sections).map(|part| all / sections + usize::from(part < all % sections)),
     )
+}
+
+/// Parts that begin at the given entries, cut as Python's slices are.
+fn split_at(tensor: &Tensor, dim: i64, indices: &[i64]) -> Results {
+    let dim = tensor.dimension(dim)?;
+    let all = entries(tensor, dim)? as i64;
+    let place = |index: i64| if index < 0 { index + all } else { index }.clamp(0, all) as usize;
+    let mut starts = vec![0];
+    starts.extend(indices.iter().map(|&index| place(index)));
+    starts.push(all as usize);
+    let parts = starts
+        .windows(2)
+        .map(|pair| tensor.narrow(dim, pair[0], pair[1].max(pair[0]), 1))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(vec![parts.into()])
+}
+
+/// As many parts as `sections` says, along `dim`, or the only dimension.
+fn split_evenly(context: &Context, arguments: &Arguments, dim: usize) -> Results {
+    let tensor = arguments.tensor("self")?;
+    let dim = dim.min(tensor.rank().saturating_sub(1)) as i64;
+    let named = [
+        ("self", tensor.clone().into()),
+        ("sections", arguments.value("sections")?.clone()),
+        ("dim", dim.into()),
+    ];
+    tensor_split(context, Arguments::new(named))
 }
 
 fn unbind(_: &Context, arguments: Arguments) -> Results {
@@ -562,10 +620,42 @@ fn repeat_interleave(context: &Context, arguments: Arguments) -> Results {
     one(shaped(context, &copy, &joined)?)
 }
 
-fn flip(context: &Context, arguments: Arguments) -> Results {
+/// Each place as often as `repeats` says.
+fn repeated_places(context: &Context, repeats: &Tensor) -> Result<Vec<i64>, OperatorError> {
+    let counts = context.cast(repeats, Dtype::I64)?;
+    let mut places = Vec::new();
+    for (place, &count) in counts.elements::<i64>()?.iter().enumerate() {
+        places.extend(std::iter::repeat_n(place as i64, size("repeats", count)?));
+    }
+    Ok(places)
+}
+
+/// Turned by quarters in the plane of two dimensions, from the first one towards the second.
+fn rotate(context: &Context, arguments: Arguments) -> Results {
     let tensor = arguments.tensor("self")?;
+    let dims = arguments.ints_or("dims", &[0, 1])?;
+    let [first, second] = dims[..] else {
+        return Err(wrong_shape("two dimensions to turn", tensor));
+    };
+    let (from, to) = (tensor.dimension(first)?, tensor.dimension(second)?);
+    if from == to || tensor.rank() < 2 {
+        return Err(wrong_shape("two dimensions to turn", tensor));
+    }
+    match arguments.int_or("k", 1)?.rem_euclid(4) {
+        1 => flipped(context, &tensor.transpose(from, to)?, &[first]),
+        2 => flipped(context, tensor, &dims),
+        3 => flipped(context, &tensor.transpose(from, to)?, &[second]),
+        _ => one(context.copied(tensor)?),
+    }
+}
+
+fn flip(context: &Context, arguments: Arguments) -> Results {
+    flipped(context, arguments.tensor("self")?, &arguments.ints("dims")?)
+}
+
+fn flipped(context: &Context, tensor: &Tensor, dims: &[i64]) -> Results {
     let mut result = tensor.clone();
-    for dim in arguments.ints("dims")? {
+    for &dim in dims {
         let dim = tensor.dimension(dim)?;
         let entries: Vec<usize> = (0..result.shape().get(dim).copied().unwrap_or(0))
             .rev()

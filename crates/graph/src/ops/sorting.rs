@@ -1,7 +1,7 @@
-//! Order, running totals, and counts.
+//! Order and counts.
 
-use super::operand::{Results, computed, floating, one, size, wrong_shape};
-use crate::kernels::{Compute, Reader, compute_dtype};
+use super::operand::{Results, computed, floating, one, operand, size, wrong_shape};
+use crate::kernels::{self, Compute, Reader, compute_dtype};
 use crate::{Arguments, Context, OperatorError, Tensor};
 use std::cmp::Ordering;
 use weightstream::Dtype;
@@ -12,11 +12,9 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.argsort.default", |c, a| sort(c, &a, true)),
     ("aten.argsort.stable", |c, a| sort(c, &a, true)),
     ("aten.topk.default", topk),
-    ("aten.cumsum.default", |c, a| {
-        running(c, &a, |a, b| a + b, i64::wrapping_add)
-    }),
-    ("aten.cumprod.default", |c, a| {
-        running(c, &a, |a, b| a * b, i64::wrapping_mul)
+    ("aten.msort.default", |c, a| {
+        let [values, _] = ordered(c, a.tensor("self")?, 0, false)?;
+        one(values)
     }),
     ("aten.diff.default", diff),
     ("aten.histc.default", histc),
@@ -24,13 +22,19 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.searchsorted.Tensor", |c, a| {
         search(c, &a, "sorted_sequence", "self")
     }),
+    ("aten.searchsorted.Scalar", |c, a| {
+        search(c, &a, "sorted_sequence", "self")
+    }),
     ("aten.bucketize.Tensor", |c, a| {
+        search(c, &a, "boundaries", "self")
+    }),
+    ("aten.bucketize.Scalar", |c, a| {
         search(c, &a, "boundaries", "self")
     }),
 ];
 
 /// Each row along `dim`, computed to a row of `length` results; the results in the order of the tensor's dimensions.
-fn along<C: Compute, R: Compute>(
+pub(super) fn along<C: Compute, R: Compute>(
     context: &Context,
     tensor: &Tensor,
     dim: usize,
@@ -67,7 +71,7 @@ fn along<C: Compute, R: Compute>(
 }
 
 /// NaN is the highest, as in torch.
-fn compare<C: PartialOrd>(a: &C, b: &C) -> Ordering {
+pub(super) fn compare<C: PartialOrd>(a: &C, b: &C) -> Ordering {
     a.partial_cmp(b).unwrap_or_else(|| {
         let is_nan = |value: &C| value.partial_cmp(value).is_none();
         is_nan(a).cmp(&is_nan(b))
@@ -86,15 +90,15 @@ fn order<C: PartialOrd>(row: &[C], descending: bool) -> Vec<usize> {
     order
 }
 
-/// The first `length` elements in order, and their indices.
+/// The elements in order, and their indices.
 fn ordered(
     context: &Context,
     tensor: &Tensor,
     dim: usize,
-    length: usize,
     descending: bool,
 ) -> Result<[Tensor; 2], OperatorError> {
     let dtype = tensor.dtype();
+    let length = tensor.shape().get(dim).copied().unwrap_or(1);
     computed!(dtype,
     floating C => Ok([
         along::<C, C>(context, tensor, dim, length, dtype, |row, to| {
@@ -117,14 +121,8 @@ fn ordered(
 fn sort(context: &Context, arguments: &Arguments, indices_only: bool) -> Results {
     let tensor = arguments.tensor("self")?;
     let dim = tensor.dimension(arguments.int_or("dim", -1)?)?;
-    let length = tensor.shape().get(dim).copied().unwrap_or(1);
-    let [values, indices] = ordered(
-        context,
-        tensor,
-        dim,
-        length,
-        arguments.bool_or("descending", false)?,
-    )?;
+    let descending = arguments.bool_or("descending", false)?;
+    let [values, indices] = ordered(context, tensor, dim, descending)?;
     Ok(if indices_only {
         vec![indices.into()]
     } else {
@@ -139,48 +137,39 @@ fn topk(context: &Context, arguments: Arguments) -> Results {
     if wanted > tensor.shape().get(dim).copied().unwrap_or(1) {
         return Err(wrong_shape(format!("at least {wanted} entries"), tensor));
     }
-    let [values, indices] = ordered(
+    let largest = arguments.bool_or("largest", true)?;
+    let sorted = arguments.bool_or("sorted", true)?;
+    let dtype = tensor.dtype();
+    let places = computed!(dtype,
+        floating C => along::<C, i64>(context, tensor, dim, wanted, Dtype::I64, |row, to| highest(row, to, largest, sorted)),
+        integer => along::<C, i64>(context, tensor, dim, wanted, Dtype::I64, |row, to| highest(row, to, largest, sorted)))?;
+    let values = super::tensor_of(
         context,
-        tensor,
-        dim,
-        wanted,
-        arguments.bool_or("largest", true)?,
+        "aten.take_along_dim.default",
+        [
+            ("self", tensor.clone().into()),
+            ("indices", places.clone().into()),
+            ("dim", (dim as i64).into()),
+        ],
     )?;
-    Ok(vec![values.into(), indices.into()])
+    Ok(vec![values.into(), places.into()])
 }
 
-fn running(
-    context: &Context,
-    arguments: &Arguments,
-    floats: fn(f64, f64) -> f64,
-    integers: fn(i64, i64) -> i64,
-) -> Results {
-    let tensor = arguments.tensor("self")?;
-    let dim = tensor.dimension(arguments.int("dim")?)?;
-    let length = tensor.shape().get(dim).copied().unwrap_or(1);
-    let natural = if compute_dtype(tensor.dtype()) == Dtype::I64 {
-        Dtype::I64
-    } else {
-        tensor.dtype()
-    };
-    let dtype = arguments.optional_dtype("dtype")?.unwrap_or(natural);
-    one(if compute_dtype(dtype) == Dtype::I64 {
-        along::<i64, i64>(context, tensor, dim, length, dtype, |row, to| {
-            let mut total = None;
-            for (to, &value) in to.iter_mut().zip(row) {
-                *to = total.map_or(value, |total| integers(total, value));
-                total = Some(*to);
+/// The places of the highest (or lowest) elements of a row.
+fn highest<C: PartialOrd + Copy>(row: &[C], to: &mut [i64], largest: bool, sorted: bool) {
+    let mut items: Vec<(C, i64)> = row.iter().copied().zip(0..).collect();
+    kernels::first(&mut items, to.len(), sorted, |a, b| {
+        let order = compare(&a.0, &b.0);
+        order
+            == if largest {
+                Ordering::Greater
+            } else {
+                Ordering::Less
             }
-        })?
-    } else {
-        along::<f64, f64>(context, tensor, dim, length, dtype, |row, to| {
-            let mut total = None;
-            for (to, &value) in to.iter_mut().zip(row) {
-                *to = total.map_or(value, |total| floats(total, value));
-                total = Some(*to);
-            }
-        })?
-    })
+    });
+    for (to, (_, place)) in to.iter_mut().zip(items) {
+        *to = place;
+    }
 }
 
 /// The differences of neighbours, `n` times.
@@ -285,24 +274,34 @@ fn search(
     values: &'static str,
 ) -> Results {
     let sorted = arguments.tensor(sorted)?;
-    if sorted.rank() != 1 {
-        return Err(wrong_shape("one sorted row", sorted));
-    }
     let right = arguments.bool_or("right", false)? || arguments.text_or("side", "left")? == "right";
-    let row = singles(context, sorted)?;
-    let values = arguments.tensor(values)?;
+    let values = operand(context, arguments, values)?;
     let dtype = if arguments.bool_or("out_int32", false)? {
         Dtype::I32
     } else {
         Dtype::I64
     };
-    one(crate::kernels::map1::<f64, i64>(
-        context,
-        dtype,
-        values,
-        #[inline(always)]
-        |value| {
-            row.partition_point(|&edge| if right { edge <= value } else { edge < value }) as i64
-        },
-    )?)
+    let length = sorted.shape().last().copied().unwrap_or(0);
+    let outer = &sorted.shape()[..sorted.rank().saturating_sub(1)];
+    if sorted.rank() != 1
+        && values.shape()[..values.rank().saturating_sub(1)] != *outer
+    {
+        return Err(wrong_shape("a sorted row for each row of values", sorted));
+    }
+    let (edges, given) = (singles(context, sorted)?, singles(context, &values)?);
+    // One sorted row serves all values; else each row of values has its own.
+    let row = if sorted.rank() == 1 {
+        given.len()
+    } else {
+        values.shape().last().copied().unwrap_or(1)
+    };
+    let places: Vec<i64> = given
+        .iter()
+        .enumerate()
+        .map(|(place, &value)| {
+            let edges = &edges[place / row.max(1) * length..][..length];
+            edges.partition_point(|&edge| if right { edge <= value } else { edge < value }) as i64
+        })
+        .collect();
+    one(context.cast(&context.tensor(&places, values.shape())?, dtype)?)
 }

@@ -41,3 +41,6 @@ def cases():
         tolerance=2,
     )
     case("dropout.default", tensor(torch.float32), 0.1, False)
+    for name in ["dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"]:
+        case(f"{name}.default", tensor(torch.float32), 0.5, False)
+        case(f"{name}_.default", tensor(torch.float32, strided=False), 0.5, False)

@@ -64,3 +64,18 @@ def cases():
     for name in ["maximum.default", "minimum.default"]:
         case(name, tensor(torch.float32, [5], special=True, strided=False), tensor(torch.float32, [5]))
     case("add.Tensor", tensor(torch.float32, [0, 3]), tensor(torch.float32, [3]))
+    for dtype in REALS:
+        for name in ["hypot", "logaddexp", "logaddexp2", "fmax", "fmin"]:
+            case(f"{name}.default", *broadcast_pair(dtype, dtype), tolerance=8)
+        case("copysign.Tensor", *broadcast_pair(dtype, dtype))
+        case("xlogy.Tensor", *broadcast_pair(dtype, dtype, low=0.0), tolerance=8)
+        case("heaviside.default", *broadcast_pair(dtype, dtype))
+        case("ldexp.Tensor", tensor(dtype, [3]), tensor(torch.int64, [3]))
+    case("copysign.Scalar", tensor(torch.float32), -1.0)
+    case("xlogy.Scalar_Other", tensor(torch.float32), 2.5, tolerance=8)
+    case("xlogy.Scalar_Self", 2.5, tensor(torch.float32, low=0.1), tolerance=8)
+    case("gcd.default", tensor(torch.int64, [6], 1, 60), tensor(torch.int64, [6], 1, 60))
+    for name in ["divide", "true_divide", "subtract", "multiply"]:
+        case(f"{name}.Tensor", *broadcast_pair(torch.float32, torch.float32), tolerance=2)
+    case("divide_.Tensor", tensor(torch.float32, [3], strided=False), tensor(torch.float32, [3]), tolerance=2)
+    case("divide.Tensor_mode", *broadcast_pair(torch.float32, torch.float32), rounding_mode="floor")

@@ -46,3 +46,11 @@ def cases():
             is_causal=True,
             tolerance=8,
         )
+    # One entry of a batch or one head goes with several of the others.
+    for dtype in REALS:
+        for sizes in [([1, 2, 3, 4], [3, 2, 5, 4], [3, 2, 5, 4]), ([2, 1, 3, 4], [2, 3, 5, 4], [2, 3, 5, 4]),
+                      ([3, 2, 3, 4], [1, 2, 5, 4], [3, 1, 5, 6]), ([3, 4], [2, 5, 4], [2, 5, 4]),
+                      ([2, 1, 3, 2, 4], [1, 4, 3, 5, 4], [2, 4, 1, 5, 4])]:  # fmt: skip
+            case(name, *[tensor(dtype, size) for size in sizes], tolerance=6)
+        mask = tensor(torch.bool, [2, 1, 3, 5])
+        case(name, *[tensor(dtype, size) for size in [[1, 2, 3, 4], [2, 2, 5, 4], [2, 2, 5, 4]]], mask, tolerance=6)

@@ -1,7 +1,7 @@
 import math
 
 import torch
-from arguments import REALS, broadcast_pair, rng, tensor
+from arguments import REALS, Values, broadcast_pair, rng, tensor
 from cases import case
 
 
@@ -35,3 +35,13 @@ def cases():
         case("masked_fill.Scalar", tensor(dtype, [3, 4]), tensor(torch.bool, [4]), 7)
         case("masked_fill.Tensor", tensor(dtype, [3, 4]), tensor(torch.bool, [4]), tensor(dtype, []))
     case("masked_fill.Scalar", tensor(torch.float32, [3, 4]), tensor(torch.bool, [3, 4]), -math.inf)
+    for name in ["__iand__", "__ior__", "__ixor__"]:
+        case(f"{name}.Tensor", tensor(torch.int64, [3], strided=False), tensor(torch.int64, [3]))
+        case(f"{name}.Tensor", tensor(torch.bool, [3], strided=False), tensor(torch.bool, [3]))
+    for name in ["greater", "greater_equal", "less", "less_equal", "not_equal"]:
+        case(f"{name}.Scalar", tensor(torch.int64), 1)
+        case(f"{name}.Tensor", tensor(torch.float32, [3]), tensor(torch.float32, [2, 3]))
+    case("isclose.default", Values([1.0, 2.0, math.nan, math.inf], torch.float32),
+         Values([1.000001, 2.1, math.nan, math.inf], torch.float32), equal_nan=True)  # fmt: skip
+    case("_is_all_true.default", tensor(torch.bool, [3]))
+    case("_is_any_true.default", tensor(torch.bool, [3]))

@@ -134,3 +134,23 @@ def cases():
             reduce,
             tolerance=4,
         )
+    for reduce in ["sum", "mean", "prod", "amax", "amin"]:
+        for dtype in [torch.float32, torch.int64]:
+            for own in [True, False]:
+                case(
+                    "scatter_reduce.two", tensor(dtype, [4, 3], strided=False), 0, indices([3, 3], 0, 4),
+                    tensor(dtype, [4, 3]), reduce, include_self=own, tolerance=4,
+                )  # fmt: skip
+    for reduce in ["add", "multiply"]:
+        target, places = tensor(torch.float32, [4, 3], strided=False), indices([2, 3], 0, 4)
+        case("scatter.reduce", target, 0, places, tensor(torch.float32, [2, 3]), reduce=reduce, tolerance=4)
+        case("scatter.value_reduce", target, 0, places, 2, reduce=reduce, tolerance=4)
+    for name in ["where.default", "nonzero_numpy.default"]:
+        case(name, tensor(torch.float32, [3, 4], -1, 1))
+        case(name, tensor(torch.bool, [5]))
+    for size, part, dim, start in [([0, 4], [0, 2], 1, 2), ([3, 0], [1, 0], 0, 2), ([4, 3], [0, 3], 0, 4)]:
+        # A view of nothing may begin where nothing is any more.
+        case("slice_scatter.default", tensor(torch.float32, size, strided=False),
+             tensor(torch.float32, part, strided=False), dim, start)  # fmt: skip
+    case("take_along_dim.default", tensor(torch.float32, [4, 3]), indices([5], 0, 12))
+    case("take.default", tensor(torch.float32, [4, 3]), indices([2, 2], -12, 12))

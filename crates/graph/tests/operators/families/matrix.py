@@ -90,3 +90,10 @@ def cases():
     case("mm.default", tensor(torch.float64, [3, 4]), tensor(torch.float64, [4, 5]))
     case("mm.default", tensor(torch.float32, [0, 4]), tensor(torch.float32, [4, 5]))
     case("mm.default", tensor(torch.float32, [3, 0]), tensor(torch.float32, [0, 5]))
+    for dtype in [torch.int64, torch.int32, torch.uint8]:
+        case("mm.default", tensor(dtype, [3, 4]), tensor(dtype, [4, 2]))
+        case("matmul.default", tensor(dtype, [2, 3, 4]), tensor(dtype, [4]))
+        case("bmm.default", tensor(dtype, [2, 3, 4]), tensor(dtype, [2, 4, 5]))
+        case("einsum.default", "bij,bjk->ik", [tensor(dtype, [2, 3, 4]), tensor(dtype, [2, 4, 3])])
+        case("einsum.default", "i,j->ij", [tensor(dtype, [3]), tensor(dtype, [2])])
+    case("vdot.default", tensor(torch.float32, [4]), tensor(torch.float32, [4]), tolerance=8)

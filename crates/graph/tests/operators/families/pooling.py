@@ -59,3 +59,10 @@ def cases():
         case("adaptive_avg_pool2d.default", tensor(dtype, [2, 3, 5, 6]), wanted, tolerance=4)
         case("adaptive_max_pool2d.default", tensor(dtype, [2, 3, 5, 6]), wanted)
         case("adaptive_avg_pool3d.default", tensor(torch.float32, [2, 3, 4, 5, 6]), [2, 1, 3], tolerance=4)
+        case("adaptive_max_pool3d.default", tensor(dtype, [2, 3, 5, 4, 6]), [2, *wanted])
+    for dtype in REALS[:2]:
+        # Rounded up, a window that is longer than the input leaves one output.
+        case("max_pool2d.default", tensor(dtype, [1, 2, 2, 3]), [3, 4], [2, 2], [0, 0], [1, 1], True)
+        case("max_pool1d.default", tensor(dtype, [1, 2, 2]), [3], [3], [1], [1], True)
+        case("avg_pool2d.default", tensor(dtype, [1, 2, 2, 3]), [3, 4], [2, 2], [0, 0], True, True, tolerance=4)
+        case("avg_pool1d.default", tensor(dtype, [1, 2, 2]), [3], [2], [0], True, tolerance=4)

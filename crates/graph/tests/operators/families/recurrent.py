@@ -46,3 +46,11 @@ def cases():
             dim,
             tolerance=6,
         )
+    for dtype in [torch.float32, torch.bfloat16]:
+        for name, gates in [("lstm_cell", 4), ("gru_cell", 3), ("rnn_tanh_cell", 1), ("rnn_relu_cell", 1)]:
+            state = tensor(dtype, [2, 3])
+            weights = [tensor(dtype, [gates * 3, 4]), tensor(dtype, [gates * 3, 3])]
+            biases = [tensor(dtype, [gates * 3]), tensor(dtype, [gates * 3])]
+            given = [state, tensor(dtype, [2, 3])] if name == "lstm_cell" else state
+            case(f"{name}.default", tensor(dtype, [2, 4]), given, *weights, *biases, tolerance=24)
+            case(f"{name}.default", tensor(dtype, [2, 4]), given, *weights, tolerance=24)

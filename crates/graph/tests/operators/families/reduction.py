@@ -50,3 +50,9 @@ def cases():
     case("prod.default", tensor(torch.int64, [4], 1, 4))
     case("count_nonzero.default", tensor(torch.int64, [4, 5]))
     case("mean.dim", tensor(torch.bfloat16, [3, 4]), [0], dtype=torch.float32)
+    for name in ["nansum", "nanmean"]:
+        case(f"{name}.default", tensor(torch.float32, [3, 4]), tolerance=4)
+        case(f"{name}.default", tensor(torch.float32, [3, 4]), [1], True, tolerance=4)
+    for name in ["std_mean", "var_mean"]:
+        case(f"{name}.default", tensor(torch.float32, [3, 4]), tolerance=4)
+        case(f"{name}.dim", tensor(torch.float32, [3, 4]), [1], False, tolerance=4)

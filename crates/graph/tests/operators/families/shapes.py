@@ -1,5 +1,5 @@
 import torch
-from arguments import any_dim, rng, shape, tensor
+from arguments import Values, any_dim, rng, shape, tensor
 from cases import case
 
 
@@ -60,3 +60,21 @@ def cases():
         case("tensor_split.sections", tensor(dtype, [7]), 3)
         case("alias.default", tensor(dtype, [7]))
         case("slice.Tensor", tensor(dtype, [5, 4]), 0, 0, 9223372036854775807)
+        case("tensor_split.indices", tensor(dtype, [7, 2]), [2, 5, 3], 0)
+        case("tensor_split.tensor_indices_or_sections", tensor(dtype, [7, 2]), Values([1, -2], torch.int64))
+        case("tensor_split.tensor_indices_or_sections", tensor(dtype, [7, 2]), Values(3, torch.int64))
+        case("hsplit.int", tensor(dtype, [3, 4]), 2)
+        case("vsplit.array", tensor(dtype, [5, 4]), [1, 3])
+        for quarters in [-1, 0, 1, 2]:
+            case("rot90.default", tensor(dtype, [3, 4, 2]), quarters, [0, 1])
+            case("rot90.default", tensor(dtype, [3, 4, 2]), quarters, [2, 0])
+        case("fliplr.default", tensor(dtype, [3, 4]))
+        case("flipud.default", tensor(dtype, [3, 4]))
+        case("ravel.default", tensor(dtype, [3, 4]))
+        case("repeat_interleave.self_Tensor", tensor(dtype, [3, 2]), Values([2, 0, 1], torch.int64), 0)
+        case("repeat_interleave.self_Tensor", tensor(dtype, [3, 2]), Values([2], torch.int64))
+        case("adjoint.default", tensor(dtype, [2, 3, 4]))
+        case("moveaxis.int", tensor(dtype, [2, 3, 4]), 0, -1)
+        case("concatenate.default", [tensor(dtype, [2, 3]), tensor(dtype, [2, 1])], 1)
+        case("unsafe_split.Tensor", tensor(dtype, [5, 3]), 2)
+    case("repeat_interleave.Tensor", Values([2, 0, 1], torch.int64))

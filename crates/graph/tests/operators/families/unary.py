@@ -33,3 +33,16 @@ def cases():
         case("nan_to_num.default", tensor(dtype, [8], special=True, strided=False), 1.0, 2.0, 3.0)
     for name in ["exp", "tanh", "erf", "sigmoid"]:
         case(f"{name}.default", tensor(torch.float32, [200], -20.0, 20.0), tolerance=2)
+    for dtype in [*REALS, torch.float64]:
+        for name in ["erfc", "lgamma", "sinc", "deg2rad", "rad2deg", "special_entr"]:
+            case(f"{name}.default", tensor(dtype, low=0.1), tolerance=8)
+        case("erfinv.default", tensor(dtype, low=-0.95, high=0.95), tolerance=8)
+        case("round.decimals", tensor(dtype, low=-20.0, high=20.0), decimals=1, tolerance=2)
+        case("logit.default", tensor(dtype, low=0.0, high=1.0), 0.1, tolerance=4)
+        case("sgn.default", tensor(dtype))
+        case("signbit.default", tensor(dtype))
+    for name in ["absolute", "negative", "arctan", "fix", "special_expit", "special_exp2"]:
+        case(f"{name}.default", tensor(torch.float32), tolerance=2)
+    case("clip.default", tensor(torch.float32), -0.5, 0.5)
+    case("clip_.default", tensor(torch.float32, strided=False), -0.5, 0.5)
+    case("clip.Tensor", tensor(torch.float32, [3, 4]), tensor(torch.float32, [4]))
