@@ -29,7 +29,7 @@ struct State {
     alone: bool,
     /// For each thread inside a block: how deep, and the failures that it knows of.
     inside: HashMap<u32, (u32, u64)>,
-    /// The cured failures that each thread knows of. Empty as long as there was none.
+    /// The cured failures that each thread knows of. Empty as long as nothing was told.
     told: HashMap<u32, u64>,
 }
 
@@ -149,6 +149,11 @@ impl Failures {
         Ok(outermost)
     }
 
+    /// Whether this may be a library's worker, which nobody can tell: it lives, and was never told of anything.
+    pub fn is_worker(&self, thread: u32) -> bool {
+        !self.lock().told.contains_key(&thread) && is_alive(thread)
+    }
+
     /// Whether this thread is inside a block.
     pub fn is_inside(&self, thread: u32) -> bool {
         self.lock().inside.contains_key(&thread)
@@ -205,7 +210,7 @@ impl Failures {
         state.error()
     }
 
-    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
+    /// The thread has been told: what is cured by now does not concern it any more.
     pub fn told(&self, thread: u32) {
         self.lock().tell(thread);
     }
@@ -268,6 +273,14 @@ mod tests {
         assert!(failures.others_inside(OTHER));
         failures.leave(me()).unwrap();
         assert!(!failures.is_inside(me()) && !failures.others_inside(OTHER));
+    }
+
+    #[test]
+    fn whoever_was_told_is_no_worker() {
+        let failures = Failures::default();
+        assert!(failures.is_worker(me()) && !failures.is_worker(u32::MAX));
+        failures.told(me());
+        assert!(!failures.is_worker(me()));
     }
 
     #[test]

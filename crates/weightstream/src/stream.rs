@@ -237,8 +237,10 @@ impl Stream {
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::leave(block).number());
         }
-        let left = self.shared.failures.leave(current_thread());
-        self.served()?;
+        let thread = current_thread();
+        let left = self.shared.failures.leave(thread);
+        self.served()
+            .inspect_err(|_| self.shared.failures.told(thread))?;
         Ok(left?)
     }
 
@@ -280,8 +282,12 @@ impl Stream {
         self.own()?;
         if let Err(ended) = self.served() {
             let thread = current_thread();
-            let mine =
-                |event| matches!(event, Event::Lost { thread: lost } if only || lost == thread);
+            let mine = |event| match event {
+                Event::Lost { thread: lost } => {
+                    lost == thread || (only && self.shared.failures.is_worker(lost))
+                }
+                _ => false,
+            };
             let events = std::iter::from_fn(|| self.shared.space.take_event());
             // All of them are taken: there is nobody else to do it.
             return match events.filter(|&event| mine(event)).count() {
