@@ -19,6 +19,7 @@ from weightstream.errors import (
     ProgramError,
     ReadError,
     WeightstreamError,
+    WriteError,
 )
 from weightstream.export import export_text
 from weightstream.order import Order, order
@@ -48,6 +49,7 @@ __all__ = [
     "Stats",
     "Timeline",
     "WeightstreamError",
+    "WriteError",
     "close",
     "empty",
     "errors",

@@ -16,14 +16,17 @@ class BudgetError(WeightstreamError):
 class ReadError(WeightstreamError):
     """A weight that could not be read: names tensor, file, offset and cause."""
 
+class WriteError(WeightstreamError):
+    """A weight that was written to: names the tensor. The write is undone."""
+
 class ClosedError(WeightstreamError):
     """The stream was closed."""
 
 def use_signal(number: int) -> None:
-    """Send the main thread this signal when a weight is missing outside of blocks."""
+    """Send the main thread this signal when look() may have something to raise."""
 
 def look(only: bool) -> None:
-    """Raise ReadError where this thread used a weight outside of blocks that could not be read.
+    """Raise what this thread's use of weights outside of blocks led to: ReadError, WriteError, ClosedError.
 
     only: no other thread of Python's may have had it used by a library's worker.
     """
@@ -116,6 +119,7 @@ class Stream:
         memory: int,
         budget: Budget | None = None,
         priority: float = 1.0,
+        writable: Sequence[int] = (),  # indices of parameters that keep what is written to them
     ) -> None: ...
     @staticmethod
     def least_memory() -> int: ...
@@ -131,12 +135,12 @@ class Stream:
     def leave(self, block: int | None = None) -> bool:
         """This thread has finished the block; whether that was its outermost.
 
-        Raises ReadError where a weight that it touched was missing.
+        Raises ReadError where a weight that it touched was missing, WriteError where one was written to.
         """
     def mark(self) -> int:
         """A number for check(), before weights are used where enter() and leave() can't be called."""
     def check(self, mark: int | None = None) -> None:
-        """Raise ReadError where a weight was missing since `mark`, or that this thread was not told of."""
+        """Raise what leave() would since `mark`, or what this thread was not told of."""
     def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
         """Make these (address, length) ranges readable now, in few reads. Never needed for correctness."""
     def announce(self, ranges: Sequence[tuple[int, int]]) -> None:

@@ -19,11 +19,12 @@ from weightstream.config import read_config
 from weightstream.deferred import Source
 from weightstream.errors import CheckpointError
 from weightstream.gguf import is_gguf
+from weightstream.guard import show_deaths
 from weightstream.handing_over import handed_over
 from weightstream.lazy import Lazy
 from weightstream.memory import parse_memory
 from weightstream.parameters import Slot, match, place, refuse_meta, settle, slots
-from weightstream.protection import protect_module
+from weightstream.protection import Whole, protect_module
 from weightstream.report import Stats
 from weightstream.stored import Index
 from weightstream.streamed import Streamed, attach, detach_closed, streamed_of
@@ -111,10 +112,10 @@ def stream(
 ) -> nn.Module:
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
-    Parameters (and persistent buffers of 64 KiB or more) become read-only tensors whose values arrive from
-    the checkpoint when they are used. They are frozen, as by requires_grad_(False); gradients flow through
-    them. Where they are made to require gradients these are computed, but a write to a weight, an
-    optimiser's too, ends the process.
+    Parameters (and persistent buffers of 64 KiB or more) become tensors whose values arrive from the checkpoint
+    when they are used. They are frozen, as by requires_grad_(False); gradients flow through them. Where they are
+    made to require gradients these are computed, but a write to a weight, an optimiser's too, is undone and
+    raises WriteError. What a module writes to its buffers stays in memory, as part of the budget.
 
     Args:
         module: on the CPU; real and in the checkpoint's dtype, or built under `weightstream.empty()`, which
@@ -173,16 +174,20 @@ def resize(model: nn.Module, memory: Memory | Mapping[Any, Memory]) -> None:
 def close(model: nn.Module) -> None:
     """Give the memory of the streamed `model` back; its forward raises ClosedError from then on.
 
+    Passes of other threads end at their next module, with ClosedError; for those that take longer it waits two
+    seconds. A weight that is used later, by whatever still goes on, reads as NaN, and the pass raises ClosedError
+    at its end; in the main thread a use outside of any pass raises it at once.
+
     Closing twice is fine. A model that is no longer referred to closes by itself. Copies of the model share
     its stream and are closed with it. Raises TypeError where `model` is not streamed.
     """
     streamed = streamed_of(model)
-    if streamed.stream.closed:
-        return
-    streamed.finish_progress()
-    # Every module refuses, not only blocks: behind its weights there is nothing any more.
-    for child in model.modules():
-        streamed.handles.append(child.register_forward_pre_hook(Refuse(streamed), prepend=True))
+    if not streamed.stream.closed:
+        streamed.finish_progress()
+        # Every module refuses, not only blocks: behind its weights there is nothing any more.
+        for child in model.modules():
+            streamed.handles.append(child.register_forward_pre_hook(Refuse(streamed), prepend=True))
+    # Where another thread is at it, this waits for it.
     streamed.stream.close()
 
 
@@ -221,13 +226,15 @@ def _start(
 ) -> nn.Module:
     settled, contents, side = settle(pairs, contents)
     aliases = Aliases(module, [slot for slot, _ in settled])
+    show_deaths()
     stream, streamed_slots = place(settled, contents, budget)
     aliases.follow()
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)
-    guards = protect_module(module, [slot.tensor for slot in streamed_slots])
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
+    streamed.whole = Whole(module)
+    guards = protect_module(module, [slot.tensor for slot in streamed_slots], streamed.whole)
     streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
     streamed.handles = [*guards, *install_hooks(module, streamed)]
     attach(module, streamed)

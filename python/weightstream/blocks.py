@@ -93,16 +93,20 @@ class Leave(_AtBlock):
     """After a block's forward, also one that raised."""
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
-        """Raise ReadError where a weight that the block touched could not be loaded."""
+        """Raise ReadError, WriteError or ClosedError where a weight of the pass was not what is stored."""
         if torch.compiler.is_compiling():
             return None if _is_exporting() else guard_graph(self.streamed.number, output)
         if self.block == 0:
             self.streamed.finish_progress()
-        # A forward that raised has no output; its own error says more than that the stream is closed.
-        if output is not None or not self.streamed.stream.closed:
+        try:
             outermost = self.streamed.stream.leave(self.block)
-            if outermost and torch.is_grad_enabled():
-                guard_backward(self.streamed.stream, output)
+        except ClosedError:
+            # A forward that raised has no output; its own error says more.
+            if output is None:
+                return None
+            raise
+        if outermost and torch.is_grad_enabled():
+            guard_backward(self.streamed.stream, output)
         return None
 
 

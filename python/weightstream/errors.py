@@ -7,6 +7,7 @@ from weightstream._native import (
     ProgramError,
     ReadError,
     WeightstreamError,
+    WriteError,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "ProgramError",
     "ReadError",
     "WeightstreamError",
+    "WriteError",
 ]

@@ -1,4 +1,4 @@
-"""No result of a weight that could not be read is handed on, also where hooks can't see who computes.
+"""No result of a weight that could not be read, or was written to, is handed on, also where hooks can't see who computes.
 
 A compiled graph and a backward pass touch weights without passing through a module's hooks. A graph therefore
 gets an operator that looks for failures once all its outputs are there, and a backward pass looks at its end.
@@ -7,9 +7,11 @@ A use of a weight outside of all this is told at once in the main thread, in oth
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import signal
 import threading
+from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -42,6 +44,13 @@ def _look(number: int, frame: object) -> None:
     _native.look(all(isinstance(thread, TMonitor) for thread in others))
 
 
+@cache
+def show_deaths() -> None:
+    """Have Python's own handler say in which line the process was, should it die of a weight; once."""
+    if not faulthandler.is_enabled():
+        faulthandler.enable(2)  # sys.stderr may be no file
+
+
 def register(stream: _native.Stream) -> int:
     """The number by which graphs refer to `stream`."""
     number = next(_numbers)
@@ -50,7 +59,7 @@ def register(stream: _native.Stream) -> int:
 
 
 def guard_backward(stream: _native.Stream, output: Any) -> None:
-    """Have the backward pass through `output`, the result of a pass, raise ReadError as that pass does."""
+    """Have the backward pass through `output`, the result of a pass, raise what that pass would."""
     if torch._C._get_tracing_state() is not None:
         return
     for leaf in tree_leaves(output):
@@ -83,9 +92,8 @@ class _Backward:
 
     def __call__(self, grad: torch.Tensor) -> None:
         stream = self._stream
-        if not stream.closed:
-            mark = stream.mark()
-            Variable._execution_engine.queue_callback(lambda: stream.check(mark))
+        mark = stream.mark()
+        Variable._execution_engine.queue_callback(lambda: stream.check(mark))
 
 
 class _Guarded(torch.autograd.Function):
@@ -110,7 +118,7 @@ class _Guarded(torch.autograd.Function):
 )
 def _check(outputs: list[torch.Tensor], number: int) -> None:
     stream = _streams.get(number)
-    if stream is not None and not stream.closed:
+    if stream is not None:
         stream.check()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weightstream.protection import refuse_pickle
@@ -10,13 +11,18 @@ if TYPE_CHECKING:
     from weightstream.streamed import Streamed
 
 
+def nothing(*args: Any, **kwargs: Any) -> None:
+    """The hook of a copy whose weights are its own."""
+
+
 class Hook:
-    """A hook of a module whose weights `streamed` brings; a copy of the module shares it."""
+    """A hook of a module whose weights `streamed` brings; a copy of the whole model shares it."""
 
     def __init__(self, streamed: Streamed) -> None:
         self.streamed = streamed
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
-        return self
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        whole = self.streamed.whole
+        return self if whole is None or whole.is_copied(memo) else nothing
 
     __reduce_ex__ = staticmethod(refuse_pickle)

@@ -21,7 +21,7 @@ from weightstream.protection import protect_tensor
 from weightstream.slices import is_sliced
 from weightstream.stored import Stored
 
-# Smaller buffers are loaded: modules write to theirs (running statistics), streamed memory is read-only.
+# Smaller buffers are loaded: modules write to theirs (running statistics), and each would take a chunk.
 SMALL_BUFFER = 64 * 2**10
 
 
@@ -37,6 +37,14 @@ class Slot:
     def is_parameter(self) -> bool:
         """Whether this is a parameter rather than a buffer."""
         return isinstance(self.tensor, nn.Parameter)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether modules may write to it by themselves: any buffer, tables whose rows are renormalised."""
+        return not self.is_parameter or any(
+            isinstance(owner, nn.Embedding | nn.EmbeddingBag) and owner.max_norm is not None
+            for owner, _ in self.owners
+        )
 
     @property
     def order(self) -> list[int]:
@@ -218,10 +226,12 @@ def place(
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
         for slot, stored in streamed
     ]
+    written = [index for index, (slot, _) in enumerate(streamed) if slot.is_written]
     if isinstance(memory, Share):
-        stream = _native.Stream(contents, parameters, 0, memory.budget.native, memory.priority)
+        budget, priority = memory.budget.native, memory.priority
+        stream = _native.Stream(contents, parameters, 0, budget, priority, written)
     else:
-        stream = _native.Stream(contents, parameters, memory)
+        stream = _native.Stream(contents, parameters, memory, writable=written)
     freezing = Freezing()
     for slot, stored in pairs:
         if is_small_buffer(slot, stored):
@@ -230,7 +240,7 @@ def place(
             slot.put(torch.empty(stored.shape, dtype=stored.dtype))
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):
         slot.put(_tensor_at(address, stored, stream))
-        protect_tensor(slot.tensor, stream, slot.names[0], freezing)
+        protect_tensor(slot.tensor, stream, slot.names[0], freezing, is_written=slot.is_written)
     return stream, [slot for slot, _ in streamed]
 
 

@@ -1,11 +1,13 @@
 """What a streamed module can't do like another (be written, moved, pickled) is done another way or refused.
 
 Streamed weights lie in read-only memory of their own that the kernel can't read where it is absent, so they
-are copied through user space for a state_dict, shared by deep copies, and never converted in place.
+are copied through user space for a state_dict, and never converted in place. A deep copy of a whole model shares
+them; one of a part of it, which is made to go its own way, gets memory of its own.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -19,20 +21,49 @@ from torch.utils.hooks import RemovableHandle
 from weightstream.freezing import Freezing
 from weightstream.memory import format_bytes, free_memory
 
+_logger = logging.getLogger("weightstream")
+
 # Asking what is free takes milliseconds: not for every bias.
 _WORTH_ASKING = 64 * 2**20
 
 
-def protect_tensor(tensor: torch.Tensor, stream: Any, name: str, freezing: Freezing) -> None:
-    """Have deep copies of a tensor of `stream` share its memory, pickling refused, and no gradients kept."""
+class Whole:
+    """The streamed module and the copies that share its stream: a copy of anything less is on its own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._modules = weakref.WeakSet([module])
+
+    def is_copied(self, memo: dict[int, Any]) -> bool:
+        """Whether the copy that `memo` belongs to is one of a whole module."""
+        for module in tuple(self._modules):
+            if (copy := memo.get(id(module))) is not None:
+                self._modules.add(copy)
+                return True
+        return False
+
+
+def protect_tensor(
+    tensor: torch.Tensor, stream: Any, name: str, freezing: Freezing, *, is_written: bool = False
+) -> None:
+    """Have deep copies of a tensor of `stream` share its memory where they may, pickling refused, no gradients kept.
+
+    is_written: its module may write to it, so that no copy shares it.
+    """
     # Attributes of the instance go before the class's methods, and leave the class alone.
-    share = _Share(tensor, stream, tensor.data_ptr(), name, freezing)
+    share = _Share(tensor, stream, tensor.data_ptr(), name, freezing, is_written)
     tensor.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
     freezing.watch(tensor, name)
 
 
-def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> list[RemovableHandle]:
-    """Guard every module that holds one of the `streamed` tensors, itself or a child; returns the hooks."""
+def protect_module(
+    module: nn.Module, streamed: Sequence[torch.Tensor], whole: Whole | None = None
+) -> list[RemovableHandle]:
+    """Guard every module that holds one of the `streamed` tensors, itself or a child; returns the hooks.
+
+    Without `whole` all deep copies share the tensors' memory.
+    """
+    for tensor in streamed:
+        tensor.__dict__["__deepcopy__"].whole = whole
     ids = {id(tensor) for tensor in streamed}
     handles = []
     for owner in module.modules():
@@ -74,27 +105,46 @@ def refuse_pickle(protocol: object = None) -> Any:
 
 
 class _Share:
-    """A tensor's __deepcopy__: another tensor over the same streamed memory."""
+    """A tensor's __deepcopy__: another tensor over the same streamed memory, or a real copy."""
 
     def __init__(
-        self, tensor: torch.Tensor, stream: Any, address: int, name: str, freezing: Freezing
+        self,
+        tensor: torch.Tensor,
+        stream: Any,
+        address: int,
+        name: str,
+        freezing: Freezing,
+        is_written: bool,
     ) -> None:
         self.stream = stream
         self._name, self._freezing = name, freezing
         self.address = address  # on a device it can't be asked of the tensor at any time
+        self.is_written = is_written
+        self.whole: Whole | None = None
         self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
 
     def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
         tensor = self._tensor()
         assert tensor is not None, "a tensor that is being copied is alive"
-        copy: torch.Tensor = tensor.detach()
+        shares = self.whole is None or (not self.is_written and self.whole.is_copied(memo))
+        copy: torch.Tensor = tensor.detach() if shares else _own_copy(tensor)
         if isinstance(tensor, nn.Parameter):
             copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
-        share = _Share(copy, self.stream, self.address, self._name, self._freezing)
-        copy.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
-        self._freezing.watch(copy, self._name)
+        if shares:
+            share = _Share(copy, self.stream, self.address, self._name, self._freezing, self.is_written)
+            share.whole = self.whole
+            copy.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
+            self._freezing.watch(copy, self._name)
         memo[id(tensor)] = copy
         return copy
+
+
+def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    _refuse_unless_free(tensor.nbytes, "a deep copy of a part of a streamed model holds its weights")
+    if tensor.nbytes >= _WORTH_ASKING:
+        size = format_bytes(tensor.nbytes)
+        _logger.info("a deep copy of a streamed weight takes %s of memory, beside the budget", size)
+    return _copy(tensor)
 
 
 class _Apply:
@@ -150,14 +200,17 @@ def _refuse_load(module: nn.Module, state_dict: dict[str, Any], prefix: str, *ar
 
 def _refuse_too_large(module: nn.Module, prefix: str, keep_vars: bool) -> None:
     if not keep_vars:
-        _refuse_unless_free(sum({_address(t): t.nbytes for _, t in streamed_tensors(module)}.values()))
+        nbytes = sum({_address(t): t.nbytes for _, t in streamed_tensors(module)}.values())
+        _refuse_unless_free(nbytes, "a state_dict holds the weights", _KEEP_VARS)
 
 
-def _refuse_unless_free(nbytes: int) -> None:
-    if nbytes > (free := free_memory()):
+_KEEP_VARS = "; state_dict(keep_vars=True) gives the streamed tensors themselves"
+
+
+def _refuse_unless_free(nbytes: int, what: str, remedy: str = "") -> None:
+    if nbytes >= _WORTH_ASKING and nbytes > (free := free_memory()):
         raise MemoryError(
-            f"a state_dict holds the weights in memory: it needs {format_bytes(nbytes)}, "
-            f"{format_bytes(free)} are free; state_dict(keep_vars=True) gives the streamed tensors themselves"
+            f"{what} in memory: it needs {format_bytes(nbytes)}, {format_bytes(free)} are free{remedy}"
         )
 
 
@@ -196,7 +249,6 @@ def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, loc
             continue  # `held is tensor`: keep_vars=True
         copy = _copies.made.get(_address(tensor))
         if copy is None:
-            if tensor.nbytes >= _WORTH_ASKING:
-                _refuse_unless_free(tensor.nbytes)
+            _refuse_unless_free(tensor.nbytes, "a state_dict holds the weights", _KEEP_VARS)
             copy = _copies.made[_address(tensor)] = _copy(tensor)
         state_dict[prefix + name] = copy

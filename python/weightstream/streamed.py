@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from weightstream import guard
 from weightstream.errors import WeightstreamError
 from weightstream.progress import Progress
-from weightstream.protection import refuse_pickle
+from weightstream.protection import Whole, refuse_pickle
 
 _ATTRIBUTE = "_weightstream"
 
@@ -25,6 +25,8 @@ class Streamed:
         # Where each weight lies in the checkpoint, by its names: (content, offset, length) of its parts.
         self.parts: dict[str, tuple[tuple[int, int, int], ...]] = {}
         self.handles: list[RemovableHandle] = []
+        # Which modules share the stream; None where all copies do.
+        self.whole: Whole | None = None
         self.progress: Progress | None = Progress(stream)
 
     def advance(self) -> None:

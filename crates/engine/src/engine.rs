@@ -67,10 +67,12 @@ pub fn least_slots(threads: usize) -> usize {
 
 /// Whether a touch of the chunk may have gone unseen since then.
 fn was_visible(pool: &Pool, visible_until: &[u64], since: u64, chunk: Chunk) -> bool {
-    matches!(pool.get(chunk), Residence::Touched { .. })
-        || visible_until
-            .get(chunk as usize)
-            .is_some_and(|&until| until >= since)
+    matches!(
+        pool.get(chunk),
+        Residence::Touched { .. } | Residence::Pinned { .. }
+    ) || visible_until
+        .get(chunk as usize)
+        .is_some_and(|&until| until >= since)
 }
 
 /// What a plan was made of.
@@ -360,7 +362,7 @@ impl Engine {
                 },
             ),
             // It came while the news was on its way: the thread has gone on, or is about to.
-            Residence::Ready { .. } | Residence::Touched { .. } => {}
+            Residence::Ready { .. } | Residence::Touched { .. } | Residence::Pinned { .. } => {}
         }
         self.reached(caller, chunk);
         let again = self
@@ -445,10 +447,17 @@ impl Engine {
     pub fn forget(&mut self, chunk: Chunk, actions: &mut Vec<Action>) {
         if !matches!(
             self.pool.get(chunk),
-            Residence::Absent | Residence::Loading { .. }
+            Residence::Absent | Residence::Loading { .. } | Residence::Pinned { .. }
         ) {
             self.withdraw(chunk, actions);
         }
+    }
+
+    /// Keeps a chunk for good whose bytes are no longer those that are stored. Its slot is no slot of the budget's any
+    /// more: [`resize`](Self::resize) to one fewer. False where the chunk is not in the pool.
+    pub fn pin(&mut self, chunk: Chunk) -> bool {
+        self.clock += 1;
+        self.pool.pin(chunk)
     }
 
     /// The budget is now `slots`.
@@ -650,8 +659,12 @@ impl Engine {
                 if self.is_ahead(caller, chunk) {
                     return false;
                 }
-                let resident = matches!(self.pool.get(chunk), Residence::Touched { .. });
-                if !(resident && self.plan.keeps(chunk)) {
+                let resident = match self.pool.get(chunk) {
+                    Residence::Touched { .. } => self.plan.keeps(chunk),
+                    Residence::Pinned { .. } => true,
+                    _ => false,
+                };
+                if !resident {
                     streaming += 1;
                     if seen.insert(chunk) {
                         ahead.push(chunk);

@@ -177,6 +177,56 @@ mod tests {
     use crate::{Action, Chunks, Engine, Marker, Residence};
 
     #[test]
+    fn a_pinned_chunk_never_leaves_and_takes_no_slot() {
+        let count = 40;
+        let chunks = Chunks {
+            count,
+            used: (0..count).collect(),
+            ..Chunks::default()
+        };
+        let mut engine = Engine::new(chunks, 20, 2);
+        assert!(!engine.pin(7), "it is not there");
+        for pass in 0..4 {
+            engine.passed(1, Marker::enter(0));
+            for chunk in 0..count {
+                let mut actions = Vec::new();
+                if engine.residence(chunk) == Residence::Absent {
+                    engine.missing(1, chunk, chunk..chunk + 1);
+                }
+                engine.pump(&mut actions);
+                for action in actions {
+                    match action {
+                        Action::Read { chunk, .. } => engine.loaded(chunk),
+                        Action::Withdraw { chunk, .. } => assert!(pass == 0 || chunk != 7),
+                        Action::Release { .. } => {}
+                    }
+                }
+                engine.touched(1, chunk);
+                if (pass, chunk) == (1, 7) {
+                    let used = engine.slots_used();
+                    assert!(engine.pin(7) && !engine.pin(7));
+                    assert_eq!(engine.slots_used(), used - 1);
+                    engine.resize(engine.limit() - 1);
+                }
+                if (pass, chunk) == (2, 20) {
+                    let mut actions = Vec::new();
+                    engine.forget(7, &mut actions);
+                    engine.resize(8);
+                    engine.pump(&mut actions);
+                    assert!(!actions.is_empty());
+                    assert!(
+                        !actions
+                            .iter()
+                            .any(|action| matches!(action, Action::Withdraw { chunk: 7, .. }))
+                    );
+                }
+            }
+            engine.passed(1, Marker::leave(0));
+        }
+        assert!(matches!(engine.residence(7), Residence::Pinned { .. }));
+    }
+
+    #[test]
     fn what_is_announced_in_every_pass_is_remembered_once() {
         let count = 60;
         let chunks = Chunks {

@@ -30,6 +30,11 @@ pub enum Residence {
         /// When, counted in touches.
         at: u64,
     },
+    /// In this slot for good, which counts as no slot of the pool any more.
+    Pinned {
+        /// The slot.
+        slot: Slot,
+    },
 }
 
 impl Residence {
@@ -39,7 +44,8 @@ impl Residence {
             Residence::Absent => None,
             Residence::Loading { slot, .. }
             | Residence::Ready { slot, .. }
-            | Residence::Touched { slot, .. } => Some(slot),
+            | Residence::Touched { slot, .. }
+            | Residence::Pinned { slot } => Some(slot),
         }
     }
 }
@@ -130,6 +136,17 @@ impl Pool {
         self.free.push(slot);
         self.used -= 1;
         Some(slot)
+    }
+
+    /// The chunk stays for good, and takes its slot out of the pool. False where it is not there.
+    pub fn pin(&mut self, chunk: Chunk) -> bool {
+        let (Residence::Ready { slot, .. } | Residence::Touched { slot, .. }) = self.get(chunk)
+        else {
+            return false;
+        };
+        self.set(chunk, Residence::Pinned { slot });
+        self.used -= 1;
+        true
     }
 
     /// Records a touch.

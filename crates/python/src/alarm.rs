@@ -1,4 +1,4 @@
-//! A weight that can't be read while Python's main thread uses it outside of all blocks is an exception at once.
+//! A weight that can't be read, or is written to, while Python's main thread uses it outside of all blocks is an exception at once.
 //!
 //! Only a signal does that: its handler in Python runs before the main thread's next instruction, and sending one needs
 //! no lock. (A pending call would wait for the main thread to take Python's lock anew, up to and including Python 3.12.)
@@ -21,7 +21,7 @@ pub fn watch(stream: &Arc<Stream>) {
     streams.push(Arc::downgrade(stream));
 }
 
-/// Has the main thread look as soon as the call that it is in returns. Waits for nothing.
+/// Has the main thread look as soon as the call that it is in returns. An atomic and a system call, as signal handlers may.
 pub fn ring() {
     let signal = SIGNAL.load(Ordering::Relaxed);
     if signal != 0 {
@@ -40,7 +40,8 @@ pub fn use_signal(signal: c_int) {
     SIGNAL.store(signal, Ordering::Relaxed);
 }
 
-/// Raises ReadError where the calling thread used a weight outside of all blocks that could not be read. `only`: there
+/// Raises ReadError, WriteError or ClosedError where the calling thread used a weight outside of all blocks that could not
+/// be read, wrote to one, or used one that was closed. `only`: there
 /// is no other thread of Python's that a library's worker may have worked for.
 #[pyfunction]
 pub fn look(python: Python<'_>, only: bool) -> PyResult<()> {
@@ -50,7 +51,7 @@ pub fn look(python: Python<'_>, only: bool) -> PyResult<()> {
     };
     for stream in streams {
         let found = python.detach(|| stream.check_outside(only));
-        if let Err(error @ StreamError::Weight(_)) = found {
+        if let Err(error @ (StreamError::Weight(_) | StreamError::Closed)) = found {
             return Err(from_stream(error));
         }
     }

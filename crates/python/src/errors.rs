@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::{PyErr, create_exception};
-use weightstream::StreamError;
+use weightstream::{StreamError, WeightError};
 
 create_exception!(
     weightstream,
@@ -31,6 +31,12 @@ create_exception!(
 );
 create_exception!(
     weightstream,
+    WriteError,
+    WeightstreamError,
+    "A weight that was written to: names the tensor. The write is undone."
+);
+create_exception!(
+    weightstream,
     ClosedError,
     WeightstreamError,
     "The stream was closed."
@@ -49,6 +55,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("CheckpointError", python.get_type::<CheckpointError>())?;
     module.add("BudgetError", python.get_type::<BudgetError>())?;
     module.add("ReadError", python.get_type::<ReadError>())?;
+    module.add("WriteError", python.get_type::<WriteError>())?;
     module.add("ProgramError", python.get_type::<ProgramError>())?;
     module.add("ClosedError", python.get_type::<ClosedError>())
 }
@@ -61,7 +68,10 @@ pub fn from_stream(error: StreamError) -> PyErr {
         StreamError::Layout(_) | StreamError::File { .. } | StreamError::Open(_) => {
             CheckpointError::new_err(words)
         }
-        StreamError::Weight(_) => ReadError::new_err(words),
+        StreamError::Weight(error) => match *error {
+            WeightError::Unread { .. } => ReadError::new_err(words),
+            WeightError::Written { .. } | WeightError::Full { .. } => WriteError::new_err(words),
+        },
         StreamError::Closed => ClosedError::new_err(words),
         #[cfg(target_os = "linux")]
         StreamError::Device(_) => WeightstreamError::new_err(words),

@@ -54,7 +54,7 @@ pub struct Stream {
 #[pymethods]
 impl Stream {
     #[new]
-    #[pyo3(signature = (contents, parameters, memory, budget = None, priority = 1.0))]
+    #[pyo3(signature = (contents, parameters, memory, budget = None, priority = 1.0, writable = vec![]))]
     fn new(
         python: Python<'_>,
         contents: &Contents,
@@ -62,6 +62,7 @@ impl Stream {
         memory: u64,
         budget: Option<&Budget>,
         priority: f64,
+        writable: Vec<usize>,
     ) -> PyResult<Self> {
         let budget = budget.map(|budget| budget.0.clone());
         let contents = contents.0.clone();
@@ -74,7 +75,8 @@ impl Stream {
             .detach(|| {
                 let options = || {
                     faults::told(Options {
-                        alarm: Some(Box::new(alarm::ring)),
+                        writable: writable.clone(),
+                        alarm: Some(alarm::ring),
                         ..Options::with_memory(memory)
                     })
                 };

@@ -56,7 +56,7 @@ pub enum StreamError {
         /// Bytes of all of them.
         bytes: u64,
     },
-    /// A weight that was needed could not be read.
+    /// A weight that was needed could not be read, or was written to.
     #[error(transparent)]
     Weight(#[from] Arc<WeightError>),
     /// The process was forked from the one that opened the stream.
@@ -74,26 +74,61 @@ pub enum StreamError {
     Closed,
 }
 
-/// A weight that could not be read. What was computed meanwhile is not to be used; the next pass works as soon as
-/// the file can be read again.
+/// A weight that was not what the checkpoint has. What was computed meanwhile is not to be used.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("weight {tensor:?} could not be loaded: {cause}")]
-pub struct WeightError {
-    /// The tensor whose bytes are missing (the first in the chunk), with how many others share them.
-    pub tensor: String,
-    /// File, offset and reason.
-    pub cause: ReadError,
+pub enum WeightError {
+    /// It could not be read. The next pass works as soon as the file can be read again.
+    #[error("weight {tensor:?} could not be loaded: {cause}")]
+    Unread {
+        /// The tensor whose bytes are missing (the first in the chunk), with how many others share them.
+        tensor: String,
+        /// File, offset and reason.
+        cause: ReadError,
+    },
+    /// It was written to. It is as stored again by the next pass.
+    #[error(
+        "weight {tensor:?} was written to, but streamed weights are read-only: the write is undone; give its module \
+         memory of its own first, module.{leaf} = torch.nn.Parameter(module.{leaf}.clone())"
+    )]
+    Written {
+        /// The tensor.
+        tensor: String,
+        /// The last part of its name.
+        leaf: String,
+    },
+    /// It was written to, which it may be, but the budget has no room to keep what was written.
+    #[error(
+        "buffer {tensor:?} was written to, and memory of {memory} bytes has no room to keep that: the write is undone; \
+         the least that works is {least} bytes"
+    )]
+    Full {
+        /// The tensor.
+        tensor: String,
+        /// The budget in bytes.
+        memory: u64,
+        /// Bytes that would do.
+        least: u64,
+    },
 }
 
 impl WeightError {
-    /// Of a chunk in which the tensors of these `names` lie.
-    pub(crate) fn of<'n>(names: impl IntoIterator<Item = &'n str>, cause: ReadError) -> Self {
+    /// Of a chunk in which the tensors of these `names` lie, and that could not be read.
+    pub(crate) fn unread<'n>(names: impl IntoIterator<Item = &'n str>, cause: ReadError) -> Self {
         let mut names = names.into_iter();
         let first = names.next().unwrap_or_default();
         let tensor = match names.count() {
             0 => first.to_owned(),
             others => format!("{first} (and {others} more in the same chunk)"),
         };
-        Self { tensor, cause }
+        Self::Unread { tensor, cause }
+    }
+
+    /// Of a weight that was written to.
+    pub(crate) fn written(tensor: &str) -> Self {
+        let leaf = tensor.rsplit('.').next().unwrap_or_default();
+        Self::Written {
+            tensor: tensor.to_owned(),
+            leaf: leaf.to_owned(),
+        }
     }
 }

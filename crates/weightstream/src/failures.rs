@@ -1,11 +1,12 @@
-//! Who must be told that a weight was missing.
+//! Who must be told that a weight was missing, or was written to.
 //!
 //! When a weight can't be read, the thread that waits for it is let go on with NaN in its place: it stands in the
-//! middle of an operator and can't be stopped. What it computes must therefore never be handed on:
+//! middle of an operator and can't be stopped. Nor can one that writes to a weight, whose pages others read too. What is
+//! computed must therefore never be handed on:
 //! - every thread that is inside a block then gets the error when it leaves, and nobody else enters one before;
 //! - a thread outside of all blocks gets it when it next checks or enters one, and the stream's user is told at once.
 //!
-//! The NaN is taken away (cured) once everybody inside a block has been told. Earlier it would be read again, in vain,
+//! The NaN, or what was written, is taken away (cured) once everybody inside a block has been told. Earlier it would be read again, in vain,
 //! by an operator that is still at it, and that could go on for ever.
 
 use crate::error::WeightError;
@@ -28,7 +29,7 @@ struct State {
     alone: bool,
     /// For each thread inside a block: how deep, and the failures that it knows of.
     inside: HashMap<u32, (u32, u64)>,
-    /// The cured failures that each thread knows of. Empty as long as there was none.
+    /// The cured failures that each thread knows of. Empty as long as nothing was told.
     told: HashMap<u32, u64>,
 }
 
@@ -71,7 +72,7 @@ impl Failures {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// A weight is about to be replaced by NaN for the `waiting` threads. Whether one of them is in no block.
+    /// A weight is about to be replaced by NaN for the `waiting` threads, or to be written by them. Whether one of them is in no block.
     pub fn report(&self, error: WeightError, waiting: &[u32]) -> bool {
         let mut state = self.lock();
         self.failed.fetch_add(1, Ordering::SeqCst);
@@ -148,6 +149,26 @@ impl Failures {
         Ok(outermost)
     }
 
+    /// Whether this may be a library's worker, which nobody can tell: it lives, and was never told of anything.
+    pub fn is_worker(&self, thread: u32) -> bool {
+        !self.lock().told.contains_key(&thread) && is_alive(thread)
+    }
+
+    /// Whether this thread is inside a block.
+    pub fn is_inside(&self, thread: u32) -> bool {
+        self.lock().inside.contains_key(&thread)
+    }
+
+    /// Whether another thread than this one, and one that lives, is inside a block.
+    pub fn others_inside(&self, thread: u32) -> bool {
+        let others: Vec<u32> = {
+            let state = self.lock();
+            let inside = state.inside.keys().copied();
+            inside.filter(|&other| other != thread).collect()
+        };
+        others.into_iter().any(is_alive)
+    }
+
     /// Whether a thread is inside a block.
     pub fn anybody_inside(&self) -> bool {
         !self.lock().inside.is_empty()
@@ -189,7 +210,7 @@ impl Failures {
         state.error()
     }
 
-    /// The thread has been told outside of all blocks: what is cured by now does not concern it any more.
+    /// The thread has been told: what is cured by now does not concern it any more.
     pub fn told(&self, thread: u32) {
         self.lock().tell(thread);
     }
@@ -211,7 +232,7 @@ mod tests {
     }
 
     fn error() -> WeightError {
-        WeightError {
+        WeightError::Unread {
             tensor: "a".into(),
             cause: ReadError {
                 path: Path::new("file").into(),
@@ -240,6 +261,26 @@ mod tests {
         cure(&failures);
         failures.enter(OTHER).unwrap();
         assert!(failures.leave(OTHER).unwrap());
+    }
+
+    #[test]
+    fn threads_that_live_are_inside_until_they_leave() {
+        let failures = Failures::default();
+        for thread in [me(), u32::MAX] {
+            failures.enter(thread).unwrap();
+        }
+        assert!(failures.is_inside(me()) && !failures.others_inside(me()));
+        assert!(failures.others_inside(OTHER));
+        failures.leave(me()).unwrap();
+        assert!(!failures.is_inside(me()) && !failures.others_inside(OTHER));
+    }
+
+    #[test]
+    fn whoever_was_told_is_no_worker() {
+        let failures = Failures::default();
+        assert!(failures.is_worker(me()) && !failures.is_worker(u32::MAX));
+        failures.told(me());
+        assert!(!failures.is_worker(me()));
     }
 
     #[test]

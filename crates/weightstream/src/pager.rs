@@ -3,7 +3,8 @@
 //! It alone owns the engine and the slots. Everything else talks to it through queues that ring one bell: touches
 //! and notes (from the fault handler and the callers), completions (from the source), commands (from the API).
 
-use crate::error::WeightError;
+use crate::budget;
+use crate::error::{StreamError, WeightError};
 use crate::failures::Failures;
 use crate::loader::Loader;
 use crate::patience::Patience;
@@ -12,7 +13,7 @@ use crate::residency::{Division, Rates, Seen};
 use crate::retry;
 use crate::stats::Stats;
 use crossbeam_queue::SegQueue;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +48,7 @@ pub enum Command {
     Settle(Sender<()>),
     /// Switch recording on or off, and hand over what there is.
     Record(bool, Sender<Vec<Record>>),
-    /// Take substitutes for unreadable weights away; answered when none is visible.
+    /// Take substitutes for weights, and what was written to them, away; answered when none is visible.
     Cure(u64, Sender<()>),
     /// Stop.
     Close,
@@ -60,15 +61,17 @@ pub struct Shared {
     pub completions: SegQueue<Completion>,
     pub commands: SegQueue<Command>,
     pub failures: Failures,
+    /// Parameters that may be written to, by index.
+    pub writable: HashSet<usize>,
     pub alarm: Option<Alarm>,
     /// The pager has ended: nobody answers any more.
     pub ended: AtomicBool,
     pub stats: Mutex<Stats>,
 }
 
-/// Called by the pager before a thread that is in no block goes on with a substitute for a weight. It must wait for
-/// nothing: that thread may hold any lock.
-pub type Alarm = Box<dyn Fn() + Send + Sync>;
+/// Called before a thread that is in no block goes on with a substitute for a weight, or writes to one; by the pager, and
+/// where the stream was closed in that thread's signal handler. So it may use atomics and system calls only.
+pub type Alarm = fn();
 
 impl Shared {
     pub fn stats(&self) -> Stats {
@@ -97,7 +100,8 @@ fn from_token(token: u64) -> (u32, u32) {
     (token as u32, (token >> 32) as u32)
 }
 
-/// When the pager is gone, by whatever way, nobody may wait for it: a touch of an absent weight is fatal from then on.
+/// When the pager is gone, by whatever way, nobody may wait for it: who touches an absent weight gets a substitute from
+/// then on, and the error at the end of its block.
 struct Unserved(Arc<Shared>);
 
 impl Drop for Unserved {
@@ -141,7 +145,9 @@ pub struct Pager {
     from_source: usize,
     /// Failed reads that wait for their next attempt: when, which chunk.
     pauses: Vec<(Instant, u32)>,
-    /// Chunks whose bytes are a substitute.
+    /// Parameters that were written to and stay so.
+    written: HashSet<usize>,
+    /// Chunks whose bytes are a substitute, or were written to.
     substituted: Vec<u32>,
     /// Chunks that could not be read. Until the failure is cured, whoever needs them again is lost already and gets a
     /// substitute at once: an operator that walks a weight several times would else wait for every retry each time.
@@ -179,6 +185,7 @@ impl Pager {
             reading: HashMap::new(),
             from_source: 0,
             pauses: Vec::new(),
+            written: HashSet::new(),
             substituted: Vec::new(),
             unreadable: HashMap::new(),
             awaited: HashMap::new(),
@@ -216,7 +223,10 @@ impl Pager {
             }
             self.measure(now, before);
             for event in events.drain(..) {
-                self.happened(event, now);
+                if let Err(error) = self.happened(event, now) {
+                    log::error!("streaming ends: {error}");
+                    return;
+                }
             }
             while let Some(command) = self.shared.commands.pop() {
                 if matches!(command, Command::Close) {
@@ -321,9 +331,7 @@ impl Pager {
             .shared
             .failures
             .report(error, waiting.unwrap_or_default());
-        if let (true, Some(alarm)) = (outside, &self.shared.alarm) {
-            alarm();
-        }
+        self.warn(outside);
         // SAFETY: the slot belongs to this chunk, which is absent: nobody sees the slot, and its read has ended.
         unsafe {
             self.shared
@@ -337,10 +345,73 @@ impl Pager {
         self.served(chunk, now);
     }
 
+    /// Has the stream's user look for an error where somebody meets it `outside` of all blocks.
+    fn warn(&self, outside: bool) {
+        if let (true, Some(alarm)) = (outside, self.shared.alarm) {
+            alarm();
+        }
+    }
+
+    /// A thread waits to write to a visible chunk. What its module may write stays as written; anything else is undone
+    /// once everybody knows who may have read it.
+    fn asked_to_write(&mut self, offset: u64, thread: u32) -> Result<(), MemoryError> {
+        let chunk = (offset / self.shared.layout.chunk_bytes() as u64) as u32;
+        if !matches!(
+            self.engine.residence(chunk),
+            Residence::Ready { .. } | Residence::Touched { .. }
+        ) {
+            // It has left meanwhile: whoever waits asks again.
+            return Ok(());
+        }
+        let refused = match self.shared.layout.parameter_at(offset) {
+            Some(index) if self.shared.writable.contains(&index) => self.keep_written(chunk, index),
+            index => Some(WeightError::written(self.name_of(index))),
+        };
+        if let Some(error) = refused {
+            self.substituted.push(chunk);
+            let outside = self.shared.failures.report(error, &[thread]);
+            self.warn(outside);
+        }
+        self.shared.space.permit_writes(chunk)
+    }
+
+    /// Makes a chunk stay for good, for what is about to be written to the parameter at `index`.
+    fn keep_written(&mut self, chunk: u32, index: usize) -> Option<WeightError> {
+        let chunk_bytes = self.stats.chunk_bytes;
+        let buffers = self.stats.buffers + chunk_bytes;
+        if let Err(StreamError::Budget { given, least }) =
+            budget::slots(self.stats.budget, chunk_bytes, buffers)
+        {
+            return Some(WeightError::Full {
+                tensor: self.name_of(Some(index)).to_owned(),
+                memory: given,
+                least,
+            });
+        }
+        if self.engine.pin(chunk) {
+            self.division.pinned();
+            self.stats.buffers = buffers;
+            self.stats.least += chunk_bytes;
+        }
+        if self.written.insert(index) {
+            let name = self.name_of(Some(index));
+            log::warn!(
+                "{name:?} is written to: what is written stays in memory, as part of the budget"
+            );
+        }
+        None
+    }
+
+    fn name_of(&self, index: Option<usize>) -> &str {
+        let parameters = self.shared.layout.parameters();
+        let parameter = index.and_then(|index| parameters.get(index));
+        parameter.map_or("", |parameter| &parameter.name)
+    }
+
     /// The error of a chunk that can't be read.
     fn error_of(&self, chunk: u32, cause: ReadError) -> WeightError {
         let placed = self.shared.layout.parameters_in(chunk);
-        WeightError::of(placed.map(|placed| placed.parameter.name.as_str()), cause)
+        WeightError::unread(placed.map(|placed| placed.parameter.name.as_str()), cause)
     }
 
     /// Whoever waited for the chunk goes on.
@@ -359,7 +430,7 @@ impl Pager {
         }
     }
 
-    fn happened(&mut self, event: Event, now: u64) {
+    fn happened(&mut self, event: Event, now: u64) -> Result<(), MemoryError> {
         match event {
             Event::Touched { chunk, thread } => {
                 self.engine.touched(thread, chunk);
@@ -389,8 +460,12 @@ impl Pager {
                 self.engine
                     .missing(thread, chunk, self.shared.layout.unit_at(offset));
             }
+            Event::Writing { offset, thread } => return self.asked_to_write(offset, thread),
+            // After the end.
+            Event::Lost { .. } => {}
             Event::Note { value, thread } => self.passed(Marker::from_number(value), thread, now),
         }
+        Ok(())
     }
 
     fn passed(&mut self, marker: Marker, thread: u32, now: u64) {

@@ -49,9 +49,10 @@ pub struct Rates {
 /// The budget and what it is divided into.
 pub struct Division {
     memory: u64,
+    /// What is neither slots nor shelf, in bytes.
     buffers: u64,
     chunk_bytes: u64,
-    /// Slots that the whole budget buys.
+    /// Slots that the rest of the budget buys.
     slots: usize,
     residency: Residency,
     /// Whether it may change.
@@ -97,6 +98,12 @@ impl Division {
     pub fn resize(&mut self, memory: u64, slots: usize) {
         (self.memory, self.slots) = (memory, slots);
         self.credit = 0.0;
+    }
+
+    /// A chunk has left the pool with its slot, for good.
+    pub fn pinned(&mut self) {
+        self.buffers += self.chunk_bytes;
+        self.slots = self.slots.saturating_sub(1);
     }
 
     /// Slots and bytes of the shelf for this residency.

@@ -18,12 +18,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weightstream_checkpoint::{Content, Layout, Parameter};
 use weightstream_engine::Marker;
-use weightstream_memory::{AddressSpace, Backend, Registration, ensure_fault_handler};
+use weightstream_memory::{AddressSpace, Backend, Event, Registration, ensure_fault_handler};
 use weightstream_source::{OnCompletion, OpenError, Source};
 
 /// Opens the source of a stream's bytes; tests and benchmarks put throttles and faults around it.
 pub type OpenSource =
     Box<dyn FnOnce(&[PathBuf], OnCompletion) -> Result<Box<dyn Source>, OpenError> + Send>;
+
+/// How long [`Stream::close`] waits for threads that are inside a block.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks for them.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How a stream is opened.
 pub struct Options {
@@ -37,8 +42,11 @@ pub struct Options {
     pub residency: Option<Residency>,
     /// Where bytes come from; None reads the files directly.
     pub source: Option<OpenSource>,
-    /// Called where a weight that is used outside of all blocks can't be read, before whoever uses it goes on; see
-    /// [`Stream::check_outside`]. It must wait for nothing, and call nothing of the stream.
+    /// Parameters that may be written to, by their index: what is written stays in memory, as a part of the budget, for
+    /// as long as the stream is open. A write to another one is undone, and an error as if it could not be read.
+    pub writable: Vec<usize>,
+    /// Called where a weight that is used outside of all blocks can't be read, or is written to, before whoever uses it
+    /// goes on; see [`Stream::check_outside`]. Maybe in a signal handler: it may use atomics and system calls only.
     pub alarm: Option<Alarm>,
 }
 
@@ -51,6 +59,7 @@ impl Options {
             backend: None,
             residency: None,
             source: None,
+            writable: Vec::new(),
             alarm: None,
         }
     }
@@ -58,8 +67,8 @@ impl Options {
 
 /// The weights of one model at fixed addresses, behind a pool of limited size.
 ///
-/// The addresses stay reserved until the stream is dropped. Any thread may read them at any time; reading them after
-/// [`close`](Self::close), or writing to them, is a segmentation fault with an explanation.
+/// The addresses stay reserved until the stream is dropped. Any thread may read them at any time; what it reads after
+/// [`close`](Self::close) is a substitute, NaN in every floating-point format, and an error at the end of its block.
 pub struct Stream {
     shared: Arc<Shared>,
     name: &'static str,
@@ -99,12 +108,10 @@ impl Stream {
         let engine = cut.engine();
         let (chunks, chunk_size) = (cut.layout.chunks(), cut.layout.chunk_bytes());
         let needs = cut.needs;
-        let space = Arc::new(AddressSpace::reserve(
-            chunks,
-            chunks,
-            chunk_size,
-            options.backend,
-        )?);
+        let space = AddressSpace::reserve(chunks, chunks, chunk_size, options.backend)?
+            .with_names(names(&cut.layout))
+            .with_alarm(options.alarm);
+        let space = Arc::new(space);
         let registration = Registration::new(Arc::clone(&space))?;
 
         let stats = Stats {
@@ -121,6 +128,7 @@ impl Stream {
             completions: SegQueue::new(),
             commands: SegQueue::new(),
             failures: Failures::default(),
+            writable: options.writable.into_iter().collect(),
             alarm: options.alarm,
             ended: AtomicBool::new(false),
             stats: Mutex::new(stats),
@@ -222,13 +230,18 @@ impl Stream {
     /// The calling thread has left the block; whether it is in no other one now.
     ///
     /// # Errors
-    /// A weight could not be read while the thread was inside: what it computed is not to be used.
+    /// A weight could not be read while the thread was inside, or the stream was closed before it left: what it computed
+    /// is not to be used.
     pub fn leave(&self, block: impl Into<Option<u32>>) -> Result<bool, StreamError> {
-        self.usable()?;
+        self.own()?;
         if let Some(block) = block.into() {
             self.shared.space.note(Marker::leave(block).number());
         }
-        Ok(self.shared.failures.leave(current_thread())?)
+        let thread = current_thread();
+        let left = self.shared.failures.leave(thread);
+        self.served()
+            .inspect_err(|_| self.shared.failures.told(thread))?;
+        Ok(left?)
     }
 
     /// Where blocks can't be seen: a number that [`check_since`](Self::check_since) takes at the end of what is done
@@ -246,7 +259,7 @@ impl Stream {
     /// # Errors
     /// A weight could not be read since [`mark`](Self::mark) gave this number: what was computed is not to be used.
     pub fn check_since(&self, mark: u64) -> Result<(), StreamError> {
-        self.usable()?;
+        self.served()?;
         self.told(self.shared.failures.since(mark))
     }
 
@@ -255,7 +268,7 @@ impl Stream {
     /// # Errors
     /// A weight could not be read that the calling thread has not been told of: what it computed is not to be used.
     pub fn check(&self) -> Result<(), StreamError> {
-        self.usable()?;
+        self.served()?;
         self.told(self.shared.failures.news(current_thread()))
     }
 
@@ -263,10 +276,25 @@ impl Stream {
     /// but for libraries' workers.
     ///
     /// # Errors
-    /// A weight could not be read that the calling thread used outside of all blocks, or a worker that must have
-    /// worked for it.
+    /// A weight could not be read, or was closed, that the calling thread used outside of all blocks, or a worker that
+    /// must have worked for it.
     pub fn check_outside(&self, only: bool) -> Result<(), StreamError> {
-        self.usable()?;
+        self.own()?;
+        if let Err(ended) = self.served() {
+            let thread = current_thread();
+            let mine = |event| match event {
+                Event::Lost { thread: lost } => {
+                    lost == thread || (only && self.shared.failures.is_worker(lost))
+                }
+                _ => false,
+            };
+            let events = std::iter::from_fn(|| self.shared.space.take_event());
+            // All of them are taken: there is nobody else to do it.
+            return match events.filter(|&event| mine(event)).count() {
+                0 => Ok(()),
+                _ => Err(ended),
+            };
+        }
         self.told(self.shared.failures.outside(current_thread(), only))
     }
 
@@ -441,13 +469,24 @@ impl Stream {
         if self.is_closed() {
             return Err(StreamError::Closed);
         }
-        if std::process::id() != self.owner {
-            return Err(StreamError::Forked);
+        self.own()?;
+        self.served()
+    }
+
+    fn own(&self) -> Result<(), StreamError> {
+        match std::process::id() == self.owner {
+            true => Ok(()),
+            false => Err(StreamError::Forked),
         }
-        if self.shared.ended.load(Ordering::SeqCst) {
-            return Err(StreamError::Ended);
+    }
+
+    /// Whether all that was touched up to now were the weights: once the pager has ended, it may have been a substitute.
+    fn served(&self) -> Result<(), StreamError> {
+        match self.shared.ended.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true if self.is_closed() => Err(StreamError::Closed),
+            true => Err(StreamError::Ended),
         }
-        Ok(())
     }
 
     /// Whether [`close`](Self::close) was called.
@@ -455,30 +494,37 @@ impl Stream {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Ends all reading and gives the memory back. The addresses stay reserved, but touching them is an error now.
-    /// Doing it twice is fine.
+    /// Ends all reading and gives the memory back. Nobody enters a block any more; threads that are inside one, but for
+    /// the calling one, may leave it within two seconds. Who is still there then, or uses a weight later, goes on with
+    /// substitutes and gets the error at the end of its block. Returns when the memory is given back, from a block of a
+    /// stream that somebody else is closing at once.
     pub fn close(&self) {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
+        let first = !self.closed.swap(true, Ordering::AcqRel);
         // A child of fork has neither the pager nor the pages, only their numbers.
         if std::process::id() != self.owner {
             return;
         }
+        let me = current_thread();
+        if !first && self.shared.failures.is_inside(me) {
+            return;
+        }
+        let mut pager = self.pager.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = pager.take() {
+            let since = Instant::now();
+            while self.shared.failures.others_inside(me) && since.elapsed() < PATIENCE {
+                std::thread::sleep(LOOK);
+            }
+            self.end(thread);
+        }
+    }
+
+    fn end(&self, pager: JoinHandle<()>) {
         self.shared.commands.push(Command::Close);
         self.shared.space.ring();
-        let thread = self
-            .pager
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
-            // The pager ends its source first, so nothing writes to a slot after this.
-            if thread.join().is_err() {
-                log::error!("the reading thread panicked");
-            }
+        // The pager ends its source first, so nothing writes to a slot after this.
+        if pager.join().is_err() {
+            log::error!("the reading thread panicked");
         }
-        self.shared.space.close();
         for chunk in 0..self.shared.layout.chunks() {
             if let Err(error) = self.shared.space.withdraw(chunk) {
                 log::error!("chunk {chunk} can't be withdrawn: {error}");
@@ -498,6 +544,16 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The parameters' names by their first address.
+fn names(layout: &Layout) -> Vec<(u64, String)> {
+    let parameters = layout.parameters().iter().enumerate();
+    let mut names: Vec<_> = parameters
+        .map(|(index, parameter)| (layout.address(index), parameter.name.clone()))
+        .collect();
+    names.sort();
+    names
 }
 
 pub(crate) fn plain_content(path: &PathBuf) -> Result<Content, StreamError> {

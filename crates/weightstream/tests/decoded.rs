@@ -252,13 +252,16 @@ fn a_flipped_bit_is_an_error_that_names_the_tensor_and_goes_when_it_is_mended() 
     let Some(StreamError::Weight(error)) = failed else {
         panic!("never told")
     };
+    let WeightError::Unread { tensor, cause } = &*error else {
+        panic!("{error}")
+    };
     assert!(
-        matches!(error.cause.kind, ReadErrorKind::Damaged { .. }),
+        matches!(cause.kind, ReadErrorKind::Damaged { .. }),
         "{error}"
     );
-    assert!(error.tensor.starts_with("tensor."), "{error}");
+    assert!(tensor.starts_with("tensor."), "{error}");
     assert_eq!(
-        (&*error.cause.path, error.cause.offset),
+        (&*cause.path, cause.offset),
         (model.files[1].as_path(), extent.offset)
     );
     flip();

@@ -9,12 +9,15 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tempfile::TempDir;
 use weightstream::source::fault::{Effect, Fault, Faults, Faulty};
 use weightstream::source::{ReadErrorKind, open};
-use weightstream::{MemoryBackend, Options, Parameter, Part, RecordKind, Stream, StreamError};
+use weightstream::{
+    MemoryBackend, Options, Parameter, Part, RecordKind, Stream, StreamError, WeightError,
+};
 
 const TENSORS: usize = 24;
 const TENSOR: usize = 1_000_000;
@@ -275,6 +278,131 @@ fn after_close_everything_is_refused() {
     assert!(matches!(stream.resize(64 << 20), Err(StreamError::Closed)));
     assert!(matches!(stream.record(true), Err(StreamError::Closed)));
     assert_eq!(stream.stats().used, 0);
+}
+
+/// Threads inside a block when the stream is closed: one that leaves in time has its weights, one that doesn't has
+/// substitutes and hears of it, and one that closes is not waited for.
+#[test]
+fn closing_waits_for_those_inside() {
+    let model = Model::new();
+    let stream = model.stream(budget());
+    let (inside, ended) = (Barrier::new(3), Barrier::new(2));
+    thread::scope(|scope| {
+        let quick = scope.spawn(|| {
+            stream.enter(0).unwrap();
+            inside.wait();
+            while !stream.is_closed() {
+                thread::yield_now();
+            }
+            assert!(matches!(stream.enter(1), Err(StreamError::Closed)));
+            let seen = read(&stream, 7, TENSOR);
+            (seen, stream.leave(0))
+        });
+        let slow = scope.spawn(|| {
+            stream.enter(0).unwrap();
+            inside.wait();
+            // Gives the memory back, or waits for nobody.
+            stream.close();
+            ended.wait();
+            let seen = read(&stream, 8, TENSOR);
+            (seen, stream.leave(0))
+        });
+        inside.wait();
+        stream.close();
+        ended.wait();
+        let (seen, left) = quick.join().unwrap();
+        assert!(seen == model.expected(7));
+        assert!(left.unwrap());
+        let (seen, left) = slow.join().unwrap();
+        assert!(seen.iter().all(|&byte| byte == 0xFF));
+        assert!(matches!(left, Err(StreamError::Closed)));
+    });
+}
+
+/// Writes to a parameter as an operator would.
+fn write(stream: &Stream, index: usize, value: u8) {
+    unsafe { (stream.address(index) as *mut u8).write_bytes(value, TENSOR) };
+}
+
+#[test]
+fn what_is_written_to_a_weight_is_told_and_undone() {
+    let model = Model::new();
+    let stream = model.stream(budget());
+    for inside in [true, false] {
+        pass(&stream, &model).unwrap();
+        let told = if inside {
+            stream.enter(0).unwrap();
+            write(&stream, 9, 1);
+            stream.leave(0).map(drop)
+        } else {
+            write(&stream, 9, 1);
+            stream.check_outside(true)
+        };
+        let Err(StreamError::Weight(error)) = told else {
+            panic!("{told:?}")
+        };
+        assert!(
+            matches!(&*error, WeightError::Written { tensor, .. } if tensor == "tensor.9"),
+            "{error}"
+        );
+    }
+    pass(&stream, &model).unwrap();
+}
+
+#[test]
+fn what_is_written_to_a_buffer_stays_and_is_part_of_the_budget() {
+    for backend in [MemoryBackend::Move, MemoryBackend::Share] {
+        let model = Model::new();
+        let stream = model.stream(Options {
+            memory: Stream::least_memory() + (4 << 20),
+            writable: vec![9],
+            backend: Some(backend),
+            ..budget()
+        });
+        let before = stream.stats();
+        stream.enter(0).unwrap();
+        write(&stream, 9, 1);
+        stream.leave(0).unwrap();
+        for _ in 0..3 {
+            for index in (0..TENSORS).filter(|&index| index != 9) {
+                assert!(read(&stream, index, TENSOR) == model.expected(index));
+            }
+            assert!(read(&stream, 9, TENSOR).iter().all(|&byte| byte == 1));
+        }
+        let after = stream.stats();
+        let kept = after.buffers - before.buffers;
+        assert!((TENSOR as u64..(2 << 20)).contains(&kept), "{kept}");
+        assert_eq!(after.least - before.least, kept);
+        assert!(after.used <= after.budget);
+        let error = stream.resize(before.least).unwrap_err();
+        assert!(matches!(error, StreamError::Budget { least, .. } if least == after.least));
+        stream.resize(after.least).unwrap();
+        assert!(read(&stream, 9, TENSOR).iter().all(|&byte| byte == 1));
+        assert!(stream.stats().used <= after.least);
+        stream.close();
+        assert_eq!(stream.stats().used, 0);
+    }
+}
+
+#[test]
+fn what_is_written_to_a_buffer_without_room_is_told_and_undone() {
+    let model = Model::new();
+    let stream = model.stream(Options {
+        memory: Stream::least_memory(),
+        writable: vec![9],
+        ..budget()
+    });
+    stream.enter(0).unwrap();
+    write(&stream, 9, 1);
+    let Err(StreamError::Weight(error)) = stream.leave(0) else {
+        panic!("never told")
+    };
+    let WeightError::Full { tensor, least, .. } = &*error else {
+        panic!("{error}")
+    };
+    assert_eq!(tensor, "tensor.9");
+    assert!(*least > Stream::least_memory());
+    pass(&stream, &model).unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use super::access::is_write;
 use super::mapping::forbid;
-use super::space::{AddressSpace, Incurable, current_thread};
+use super::space::{AddressSpace, Incurable, Served, current_thread};
 use super::table::Table;
 use crate::MemoryError;
 use std::mem::MaybeUninit;
@@ -163,38 +163,55 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
         // A signal sent by kill() carries no address.
         let served = if (*info).si_code > 0 {
             let (address, write) = ((*info).si_addr() as usize, is_write(context));
-            TABLE.visit(address, |space| space.serve_fault(address, write))
+            TABLE.visit(address, |space| {
+                let served = space.serve_fault(address, write);
+                explain(served, space.name_at(address));
+                served
+            })
         } else {
             None
         };
-        match served.unwrap_or(Err(Incurable::Foreign)) {
-            Ok(()) => *errno = saved,
-            Err(reason) => {
-                explain(reason);
-                *errno = saved;
-                pass_on(signal, info, context);
-            }
+        *errno = saved;
+        if served.is_none_or(|served| served.is_err()) {
+            pass_on(signal, info, context);
         }
     }
 }
 
-/// Last words before a fault that kills: without them nobody would connect it with a weight.
-fn explain(reason: Incurable) {
-    let words: &[u8] = match reason {
-        Incurable::Foreign => return,
-        Incurable::Written => {
-            b"weightstream: a streamed weight was written to; streamed weights are read-only \
-              (clone it first, or load the model without streaming)\n"
+/// Last words before a fault that kills: without them nobody would connect it with a weight. And words where a thread
+/// goes on without a weight that nobody else may tell it of.
+fn explain(served: Result<Served, Incurable>, name: &[u8]) {
+    let words: &[u8] = match served {
+        Ok(Served::Cured) | Err(Incurable::Foreign) => return,
+        Ok(Served::Lost) => b" was used after its stream was closed: it reads as NaN",
+        Err(Incurable::Written) => {
+            b" was written to; streamed weights are read-only (clone it first, or load the model without streaming)"
         }
-        Incurable::Closed => b"weightstream: a weight was used after its stream was closed\n",
-        Incurable::Forked => {
-            b"weightstream: a streamed weight was used in a forked child; load the model in the child, \
-              or start it with the 'spawn' method\n"
+        Err(Incurable::Closed) => b" was used after its stream was closed",
+        Err(Incurable::Forked) => {
+            b" was used in a forked child; load the model in the child, or start it with the 'spawn' method"
         }
-        Incurable::Mapping => b"weightstream: the kernel refused to map a chunk (vm.max_map_count reached?)\n",
+        Err(Incurable::Mapping) => {
+            b": the kernel refused to map a chunk (vm.max_map_count reached?)"
+        }
     };
-    // SAFETY: writing a constant to standard error.
-    unsafe { libc::write(2, words.as_ptr().cast(), words.len()) };
+    let mut line = [0_u8; 512];
+    let mut length = 0;
+    // The name may be cut, the words not.
+    let name = name.get(..line.len() / 2).unwrap_or(name);
+    let (before, after): (&[u8], &[u8]) = match name {
+        [] => (b"weightstream: a weight", b""),
+        _ => (b"weightstream: weight \"", b"\""),
+    };
+    for &byte in [before, name, after, words, b"\n"].into_iter().flatten() {
+        if let Some(place) = line.get_mut(length) {
+            *place = byte;
+            length += 1;
+        }
+    }
+    // In one piece: other threads write too.
+    // SAFETY: the first `length` bytes of a live buffer.
+    unsafe { libc::write(2, line.as_ptr().cast(), length) };
 }
 
 /// Hands the fault to whoever was there before.

@@ -5,6 +5,7 @@ mod fault;
 mod mapping;
 #[cfg(test)]
 mod model;
+mod names;
 mod pages;
 mod shared;
 mod space;

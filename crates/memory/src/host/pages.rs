@@ -4,6 +4,8 @@
 use super::mapping::{Mapping, forbid, last_error};
 use super::shared::SharedMemory;
 use crate::MemoryError;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How pages move between a slot and an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,20 @@ pub trait MovePages {
 
     /// Takes the bytes away from `chunk`'s address and back into `slot`. A touch meanwhile faults; it never reads zeros.
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
+
+    /// Lets the published `chunk` be written to.
+    fn permit_writes(&self, chunk: u32) -> Result<(), MemoryError>;
+
+    /// Has what [`substitute`](Self::substitute) shows; not for use inside a signal handler.
+    fn prepare_substitutes(&self);
+
+    /// Puts a stand-in at the address of an absent `chunk`: NaN in every floating-point format. Each chunk's may be
+    /// written to by itself.
+    fn substitute(&self, chunk: u32) -> Result<(), MemoryError>;
 }
+
+/// In place of a weight that is not to be had.
+const SUBSTITUTE: u8 = 0xFF;
 
 /// The pool's slots and the model's addresses.
 pub struct Pages {
@@ -40,6 +55,9 @@ pub struct Pages {
     chunk_bytes: usize,
     /// What the slots are made of, unless pages move.
     shared: Option<SharedMemory>,
+    /// One chunk that stands in for others once the space is closed.
+    substitute: OnceLock<SharedMemory>,
+    substitute_filled: AtomicBool,
 }
 
 impl Pages {
@@ -51,7 +69,8 @@ impl Pages {
     ) -> Result<Self, MemoryError> {
         let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let pool = Mapping::reserve(slots * chunk_bytes, protection)?;
+        // One more, in which the stand-in is made.
+        let pool = Mapping::reserve((slots + 1) * chunk_bytes, protection)?;
         let shared = match backend {
             Backend::Move => None,
             Backend::Share => Some(SharedMemory::new(slots, chunk_bytes)?),
@@ -61,6 +80,8 @@ impl Pages {
             slots: pool,
             chunk_bytes,
             shared,
+            substitute: OnceLock::new(),
+            substitute_filled: AtomicBool::new(false),
         };
         if let Some(shared) = &pages.shared {
             for slot in 0..slots as u32 {
@@ -121,8 +142,11 @@ impl Pages {
 
     /// Gives the memory of all slots back; none may be in use.
     pub fn release_all(&self) {
-        let slots = self.slots.length() / self.chunk_bytes;
-        (0..slots as u32).for_each(|slot| self.release(slot));
+        (0..self.slot_count()).for_each(|slot| self.release(slot));
+    }
+
+    fn slot_count(&self) -> u32 {
+        (self.slots.length() / self.chunk_bytes - 1) as u32
     }
 }
 
@@ -157,6 +181,36 @@ impl MovePages for Pages {
             let _ = protect(address, bytes, libc::PROT_READ);
         })?;
         protect(slot, bytes, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    fn permit_writes(&self, chunk: u32) -> Result<(), MemoryError> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        protect(self.address(chunk), self.chunk_bytes, protection)
+    }
+
+    fn prepare_substitutes(&self) {
+        if self.substitute.get().is_none()
+            && let Ok(memory) = SharedMemory::new(1, self.chunk_bytes)
+        {
+            let _ = self.substitute.set(memory);
+        }
+    }
+
+    fn substitute(&self, chunk: u32) -> Result<(), MemoryError> {
+        let Some(memory) = self.substitute.get() else {
+            return Err(last_error("substituting a chunk", self.chunk_bytes));
+        };
+        // SAFETY: both ranges are a whole chunk inside our reservations. The spare slot is nobody else's, and it does no
+        // harm that two threads fill it at once.
+        unsafe {
+            if !self.substitute_filled.load(Ordering::Acquire) {
+                let spare = self.slot(self.slot_count());
+                memory.map(0, spare as usize, libc::PROT_READ | libc::PROT_WRITE)?;
+                spare.write_bytes(SUBSTITUTE, self.chunk_bytes);
+                self.substitute_filled.store(true, Ordering::Release);
+            }
+            memory.map_copy(0, self.address(chunk))
+        }
     }
 }
 

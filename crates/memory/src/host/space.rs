@@ -1,6 +1,7 @@
 //! One model's addresses and the pool behind them.
 
 use super::mapping::page_bytes;
+use super::names::Names;
 use super::pages::{Backend, MovePages, Pages};
 use super::state::{ABSENCES, Cell, State};
 use crate::MemoryError;
@@ -25,6 +26,18 @@ pub enum Event {
         /// The byte that was touched, counted from the first address.
         offset: u64,
         /// The touching thread, as the kernel numbers it.
+        thread: u32,
+    },
+    /// A thread waits to write to a chunk that is visible: see [`permit_writes`](AddressSpace::permit_writes).
+    Writing {
+        /// The byte that is to be written, counted from the first address.
+        offset: u64,
+        /// The writing thread, as the kernel numbers it.
+        thread: u32,
+    },
+    /// A thread used a weight of a closed space, and went on with a stand-in.
+    Lost {
+        /// The thread, as the kernel numbers it.
         thread: u32,
     },
     /// A thread left a note for the pager, in order with the touches around it.
@@ -59,7 +72,10 @@ pub struct AddressSpace<P = Pages> {
     absences: AtomicU32,
     late: AtomicU32,
     closed: AtomicBool,
+    lost: AtomicBool,
     owner: u32,
+    names: Names,
+    alarm: Option<fn()>,
 }
 
 impl AddressSpace {
@@ -123,8 +139,26 @@ impl<P: MovePages> AddressSpace<P> {
             absences: AtomicU32::new(1),
             late: AtomicU32::new(0),
             closed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             owner: std::process::id(),
+            names: Names::default(),
+            alarm: None,
         }
+    }
+
+    /// Names what lies at its addresses, for last words: (first byte, counted from the first address; name), by address.
+    #[must_use]
+    pub fn with_names(mut self, names: impl IntoIterator<Item = (u64, String)>) -> Self {
+        self.names = Names::new(names);
+        self
+    }
+
+    /// Has `alarm` called, inside the signal handler, when a thread goes on with a stand-in: it may use atomics and
+    /// system calls only.
+    #[must_use]
+    pub fn with_alarm(mut self, alarm: Option<fn()>) -> Self {
+        self.alarm = alarm;
+        self
     }
 
     #[cfg(test)]
@@ -182,14 +216,14 @@ impl<P: MovePages> AddressSpace<P> {
         loop {
             let seen = cell.get();
             match seen {
-                State::Absent(_) => return Ok(None),
+                State::Absent(_) | State::Substituted => return Ok(None),
                 State::Moving => cell.wait(seen),
                 State::Ready(slot) => {
                     if cell.change(seen, self.absent()) {
                         return Ok(Some(slot));
                     }
                 }
-                State::Published(slot) => {
+                State::Published(slot) | State::Asked(slot) | State::Written(slot) => {
                     if cell.swap(seen, State::Moving) {
                         let withdrawn = self.pages.withdraw(chunk, slot);
                         cell.set(if withdrawn.is_ok() {
@@ -219,6 +253,36 @@ impl<P: MovePages> AddressSpace<P> {
         }
     }
 
+    /// Lets a chunk that is visible be written to until it is withdrawn, and those go on who wait to do so. Nothing
+    /// happens to one that is not.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn permit_writes(&self, chunk: u32) -> Result<(), MemoryError> {
+        let Some(cell) = self.cell(chunk) else {
+            return Ok(());
+        };
+        loop {
+            let seen = cell.get();
+            match seen {
+                State::Published(slot) | State::Asked(slot) => {
+                    if cell.swap(seen, State::Moving) {
+                        let permitted = self.pages.permit_writes(chunk);
+                        cell.set(match permitted {
+                            Ok(()) => State::Written(slot),
+                            Err(_) => seen,
+                        });
+                        return permitted;
+                    }
+                }
+                State::Moving => cell.wait(seen),
+                State::Absent(_) | State::Ready(_) | State::Written(_) | State::Substituted => {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     fn absent(&self) -> State {
         State::Absent(self.absences.fetch_add(1, Ordering::Relaxed) % ABSENCES)
     }
@@ -226,13 +290,13 @@ impl<P: MovePages> AddressSpace<P> {
     /// Whether the chunk can be read without a fault.
     pub fn is_published(&self, chunk: u32) -> bool {
         self.cell(chunk)
-            .is_some_and(|cell| matches!(cell.get(), State::Published(_)))
+            .is_some_and(|cell| cell.get().visible().is_some())
     }
 
     /// Whether a chunk is in memory, visible or not; it may have left by the time the answer is read.
     pub fn is_resident(&self, chunk: u32) -> bool {
         self.cell(chunk)
-            .is_some_and(|cell| !matches!(cell.get(), State::Absent(_)))
+            .is_some_and(|cell| !matches!(cell.get(), State::Absent(_) | State::Substituted))
     }
 
     /// What touches told since the last call, oldest first.
@@ -263,20 +327,24 @@ impl<P: MovePages> AddressSpace<P> {
         self.doorbell.ring();
     }
 
-    /// From now on a touch of an absent weight is a plain segmentation fault; sleepers wake to meet it.
+    /// From now on a touch of an absent weight finds a stand-in, NaN in every floating-point format, and is told as
+    /// [`Event::Lost`]; sleepers wake to meet it.
     pub fn close(&self) {
+        self.pages.prepare_substitutes();
         self.closed.store(true, Ordering::SeqCst);
         for cell in &self.cells {
-            if let seen @ State::Absent(_) = cell.get() {
-                // Where something came between, that has woken the sleepers.
-                cell.change(seen, self.absent());
-            }
+            // Where something came between, that has woken the sleepers.
+            match cell.get() {
+                seen @ State::Absent(_) => cell.change(seen, self.absent()),
+                seen @ State::Asked(slot) => cell.change(seen, State::Published(slot)),
+                _ => false,
+            };
         }
     }
 
     /// Serves a fault at `address`, in the faulting thread, inside the signal handler: atomics and system calls
     /// only. After Ok the instruction is to run again; it may fault again.
-    pub(super) fn serve_fault(&self, address: usize, write: bool) -> Result<(), Incurable> {
+    pub(super) fn serve_fault(&self, address: usize, write: bool) -> Result<Served, Incurable> {
         // A child of fork has the numbers but neither the pages nor the pager.
         if std::process::id() != self.owner {
             return Err(Incurable::Forked);
@@ -294,21 +362,37 @@ impl<P: MovePages> AddressSpace<P> {
         loop {
             let seen = cell.get();
             match seen {
-                State::Published(_) if write || self.is_stuck() => return Err(Incurable::Written),
-                State::Published(_) => return Ok(()),
-                State::Moving => cell.wait(seen),
+                State::Published(_) | State::Asked(_) if !write => {
+                    return match self.is_stuck() {
+                        true => Err(Incurable::Written),
+                        false => Ok(Served::Cured),
+                    };
+                }
+                // There is nobody to ask, and nothing to protect.
+                State::Published(_) if self.is_closed() => {
+                    self.permit_writes(chunk).map_err(|_| Incurable::Mapping)?;
+                }
+                State::Published(slot) => {
+                    if cell.swap(seen, State::Asked(slot)) {
+                        self.report(Event::Writing { offset, thread });
+                    }
+                }
+                State::Written(_) | State::Substituted => return Ok(Served::Cured),
+                State::Moving | State::Asked(_) => cell.wait(seen),
                 State::Ready(_) => match self.publish(chunk) {
                     Ok(true) => {
                         self.report(Event::Touched { chunk, thread });
-                        return Ok(());
+                        return Ok(Served::Cured);
                     }
                     Ok(false) => {}
                     Err(_) => return Err(Incurable::Mapping),
                 },
-                State::Absent(_) => {
-                    if self.closed.load(Ordering::SeqCst) {
-                        return Err(Incurable::Closed);
+                State::Absent(_) if self.is_closed() => {
+                    if cell.swap(seen, State::Moving) {
+                        return self.substitute(cell, chunk, thread);
                     }
+                }
+                State::Absent(_) => {
                     if reported != Some(seen) {
                         self.report(Event::Missing { offset, thread });
                         reported = Some(seen);
@@ -319,6 +403,33 @@ impl<P: MovePages> AddressSpace<P> {
         }
     }
 
+    /// Shows a stand-in for an absent chunk whose move the caller has begun.
+    fn substitute(&self, cell: &Cell, chunk: u32, thread: u32) -> Result<Served, Incurable> {
+        if self.pages.substitute(chunk).is_err() {
+            cell.set(self.absent());
+            return Err(Incurable::Closed);
+        }
+        self.report(Event::Lost { thread });
+        if let Some(alarm) = self.alarm {
+            alarm();
+        }
+        cell.set(State::Substituted);
+        Ok(match self.lost.swap(true, Ordering::Relaxed) {
+            true => Served::Cured,
+            false => Served::Lost,
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// What lies at an address, as far as it has a name.
+    pub(super) fn name_at(&self, address: usize) -> &[u8] {
+        let offset = address.saturating_sub(self.pages.base());
+        self.names.at(offset as u64)
+    }
+
     fn is_stuck(&self) -> bool {
         self.late.fetch_add(1, Ordering::Relaxed) >= LATE
     }
@@ -326,7 +437,7 @@ impl<P: MovePages> AddressSpace<P> {
     fn report(&self, event: Event) {
         while self.events.push(event).is_err() {
             // Nobody takes events any more.
-            if self.closed.load(Ordering::SeqCst) {
+            if self.is_closed() {
                 return;
             }
             self.doorbell.ring();
@@ -334,6 +445,15 @@ impl<P: MovePages> AddressSpace<P> {
         }
         self.doorbell.ring();
     }
+}
+
+/// How a fault was cured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The instruction does what it would, when it runs again.
+    Cured,
+    /// It finds the first stand-in of a closed space.
+    Lost,
 }
 
 /// Why a fault at a weight's address can't be cured.

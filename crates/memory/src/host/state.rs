@@ -5,7 +5,13 @@
 //!   Absent ────────────────> Ready ──────── Moving ───────> Published
 //!     ^                        │                                │
 //!     └──────── take ──────────┴──────────── Moving <───────────┘  withdraw (pager)
+//!
+//!              ask (fault)             permit (pager)
+//!   Published ─────────────> Asked ──────── Moving ───────> Written
 //! ```
+//! `Asked` and `Written` are withdrawn as `Published` is. In a closed space a touch leads from `Absent` to
+//! `Substituted`, for good.
+//!
 //! Only who won the swap to `Moving` touches the page tables, and only they may end it with `set`; every other
 //! change is a swap. The upper bits hold the slot, or for an absent chunk a number that no earlier absence had, so
 //! that a sleeper never takes a new absence for the one it fell asleep on.
@@ -23,6 +29,22 @@ pub enum State {
     Moving,
     /// Visible at its address; its pages belong to this slot.
     Published(u32),
+    /// Published, and a thread waits to write to it.
+    Asked(u32),
+    /// Published, and writable.
+    Written(u32),
+    /// No weight: the space was closed, and a stand-in lies at the address.
+    Substituted,
+}
+
+impl State {
+    /// The slot of a chunk that is visible at its address.
+    pub fn visible(self) -> Option<u32> {
+        match self {
+            State::Published(slot) | State::Asked(slot) | State::Written(slot) => Some(slot),
+            State::Absent(_) | State::Ready(_) | State::Moving | State::Substituted => None,
+        }
+    }
 }
 
 /// Absences are numbered below this, then again from 0: a sleeper would have to miss a thousand million of them.
@@ -32,6 +54,10 @@ const ABSENT: u32 = 0;
 const READY: u32 = 1;
 const MOVING: u32 = 2;
 const PUBLISHED: u32 = 3;
+const SUBSTITUTED: u32 = 1 << 2 | MOVING;
+/// In the word of a published chunk, above its slot.
+const IS_ASKED: u32 = 1 << 31;
+const IS_WRITTEN: u32 = 1 << 30;
 
 impl State {
     fn word(self) -> u32 {
@@ -40,6 +66,9 @@ impl State {
             State::Ready(slot) => slot << 2 | READY,
             State::Moving => MOVING,
             State::Published(slot) => slot << 2 | PUBLISHED,
+            State::Asked(slot) => IS_ASKED | slot << 2 | PUBLISHED,
+            State::Written(slot) => IS_WRITTEN | slot << 2 | PUBLISHED,
+            State::Substituted => SUBSTITUTED,
         }
     }
 
@@ -47,8 +76,16 @@ impl State {
         match word & 3 {
             ABSENT => State::Absent(word >> 2),
             READY => State::Ready(word >> 2),
+            MOVING if word == SUBSTITUTED => State::Substituted,
             MOVING => State::Moving,
-            _ => State::Published(word >> 2),
+            _ => {
+                let slot = (word & !(IS_ASKED | IS_WRITTEN)) >> 2;
+                match word & (IS_ASKED | IS_WRITTEN) {
+                    0 => State::Published(slot),
+                    IS_ASKED => State::Asked(slot),
+                    _ => State::Written(slot),
+                }
+            }
         }
     }
 }

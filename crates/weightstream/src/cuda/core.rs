@@ -226,7 +226,7 @@ impl Core {
                     );
                 } else {
                     self.stats.errors += 1;
-                    let error = Arc::new(WeightError::of(self.layout.names_in(chunk), error));
+                    let error = Arc::new(WeightError::unread(self.layout.names_in(chunk), error));
                     log::error!("{error}");
                     for ticket in self.tiers.read(chunk, false) {
                         self.refused.insert(ticket, Arc::clone(&error));

@@ -16,6 +16,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A new memory object, rather than a name for memory that there is.
 const MAP_MEM_NAMED_CREATE: vm_prot_t = 0x02_0000;
 
+/// `copy` of `vm_map`: writes are seen by everybody who maps the memory, or go to a copy.
+const SHARED: libc::c_uint = 0;
+const COPIED: libc::c_uint = 1;
+
 unsafe extern "C" {
     // The 64-bit call under its public name: iOS has no header for `mach_vm_map`.
     fn vm_map(
@@ -68,7 +72,21 @@ impl SharedMemory {
             .get(piece as usize)
             .map_or(0, |port| port.load(Ordering::Acquire));
         // SAFETY: as the caller promised.
-        unsafe { show(port, self.piece_bytes, at, protection) }
+        unsafe { show(port, self.piece_bytes, at, protection, SHARED) }
+    }
+
+    /// Shows a piece at an address for reading and writing; what is written concerns nobody else.
+    ///
+    /// # Safety
+    /// As for [`map`](Self::map).
+    pub unsafe fn map_copy(&self, piece: u32, at: usize) -> Result<(), MemoryError> {
+        let port = self
+            .pieces
+            .get(piece as usize)
+            .map_or(0, |port| port.load(Ordering::Acquire));
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: as the caller promised.
+        unsafe { show(port, self.piece_bytes, at, protection, COPIED) }
     }
 
     /// Gives the memory of a piece back to the system; it stays mapped, writable, at `at` and reads as zeros.
@@ -86,7 +104,7 @@ impl SharedMemory {
         // SAFETY: as the caller promised.
         let shown = unsafe {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
-            show(fresh, self.piece_bytes, at, protection)
+            show(fresh, self.piece_bytes, at, protection, SHARED)
         };
         free(match shown {
             Ok(()) => piece.swap(fresh, Ordering::AcqRel),
@@ -127,6 +145,7 @@ unsafe fn show(
     bytes: usize,
     at: usize,
     protection: libc::c_int,
+    copy: libc::c_uint,
 ) -> Result<(), MemoryError> {
     let mut address = at;
     // SAFETY: OVERWRITE replaces only what the caller owns. PROT_ and VM_PROT_ have the same values. A child of fork
@@ -140,7 +159,7 @@ unsafe fn show(
             VM_FLAGS_FIXED | VM_FLAGS_OVERWRITE,
             port,
             0,
-            0,
+            copy,
             protection,
             VM_PROT_READ | VM_PROT_WRITE,
             VM_INHERIT_NONE,

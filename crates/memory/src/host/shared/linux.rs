@@ -47,13 +47,36 @@ impl SharedMemory {
         at: usize,
         protection: libc::c_int,
     ) -> Result<(), MemoryError> {
+        // SAFETY: as the caller promised.
+        unsafe { self.show(piece, at, protection, libc::MAP_SHARED) }
+    }
+
+    /// Shows a piece at an address for reading and writing; what is written concerns nobody else.
+    ///
+    /// # Safety
+    /// As for [`map`](Self::map).
+    pub unsafe fn map_copy(&self, piece: u32, at: usize) -> Result<(), MemoryError> {
+        // SAFETY: as the caller promised.
+        unsafe {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            self.show(piece, at, protection, libc::MAP_PRIVATE)
+        }
+    }
+
+    unsafe fn show(
+        &self,
+        piece: u32,
+        at: usize,
+        protection: libc::c_int,
+        sharing: libc::c_int,
+    ) -> Result<(), MemoryError> {
         // SAFETY: MAP_FIXED replaces only what the caller owns.
         let mapped = unsafe {
             libc::mmap(
                 at as *mut libc::c_void,
                 self.piece_bytes,
                 protection,
-                libc::MAP_SHARED | libc::MAP_FIXED,
+                sharing | libc::MAP_FIXED,
                 self.file.as_raw_fd(),
                 (piece as usize * self.piece_bytes) as libc::off_t,
             )
