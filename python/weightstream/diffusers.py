@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,8 @@ def _class_inside(name: str) -> type[Any] | None:
     root = Path(diffusers.__file__).parent
     defined = re.compile(rf"^class {re.escape(name)}\(", re.MULTILINE)
     for file in sorted((root / "pipelines").rglob("*.py")) + sorted((root / "models").rglob("*.py")):
-        if defined.search(file.read_text(encoding="utf-8")):
-            module = ".".join(("diffusers", *file.relative_to(root).with_suffix("").parts))
+        module = ".".join(("diffusers", *file.relative_to(root).with_suffix("").parts))
+        if defined.search(SourceFileLoader(module, str(file)).get_source(module) or ""):
             found: type[Any] = getattr(importlib.import_module(module), name)
             return found
     return None
