@@ -25,6 +25,8 @@ _logger = logging.getLogger("weightstream")
 
 # Asking what is free takes milliseconds: not for every bias.
 _WORTH_ASKING = 64 * 2**20
+# Of copies nobody has asked for all of them together.
+_WORTH_TELLING = 8 * 2**20
 
 
 class Whole:
@@ -140,8 +142,8 @@ class _Share:
 
 
 def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
-    _refuse_unless_free(tensor.nbytes, "a deep copy of a part of a streamed model holds its weights")
-    if tensor.nbytes >= _WORTH_ASKING:
+    if tensor.nbytes >= _WORTH_TELLING:
+        _refuse_unless_free(tensor.nbytes, "a deep copy of a part of a streamed model holds its weights")
         size = format_bytes(tensor.nbytes)
         _logger.info("a deep copy of a streamed weight takes %s of memory, beside the budget", size)
     return _copy(tensor)
@@ -208,7 +210,7 @@ _KEEP_VARS = "; state_dict(keep_vars=True) gives the streamed tensors themselves
 
 
 def _refuse_unless_free(nbytes: int, what: str, remedy: str = "") -> None:
-    if nbytes >= _WORTH_ASKING and nbytes > (free := free_memory()):
+    if nbytes > (free := free_memory()):
         raise MemoryError(
             f"{what} in memory: it needs {format_bytes(nbytes)}, {format_bytes(free)} are free{remedy}"
         )
@@ -249,6 +251,7 @@ def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, loc
             continue  # `held is tensor`: keep_vars=True
         copy = _copies.made.get(_address(tensor))
         if copy is None:
-            _refuse_unless_free(tensor.nbytes, "a state_dict holds the weights", _KEEP_VARS)
+            if tensor.nbytes >= _WORTH_ASKING:
+                _refuse_unless_free(tensor.nbytes, "a state_dict holds the weights", _KEEP_VARS)
             copy = _copies.made[_address(tensor)] = _copy(tensor)
         state_dict[prefix + name] = copy

@@ -132,11 +132,11 @@ def used_after(file: str) -> None:
     compiled = torch.compile(lambda x: functional.linear(x, weight, bias), backend="eager")
     ws.close(model)
     uses: list[Callable[[], object]] = [
-        weight.sum,
+        lambda: weight.sum(),
         lambda: functional.linear(given, weight),
         lambda: compiled(given),
-        weight.numpy().copy,
-        model.state_dict,
+        lambda: weight.numpy().copy(),
+        lambda: model.state_dict(),
         lambda: weight[0, 0].item(),
         lambda: weight.add_(1),
     ]
