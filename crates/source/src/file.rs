@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use crate::aligned::{BOUNCE, STRICTEST};
 use crate::error::{OpenError, ReadErrorKind};
 use crate::extent::Alignment;
-use crate::stamp::Stamp;
+use crate::identity::{Identity, Stamp};
 use crate::{Caching, lock};
 
 /// The alignment for direct I/O where the kernel doesn't tell: no device in use asks for more.
@@ -55,7 +55,9 @@ pub(crate) struct SourceFile {
     path: Arc<Path>,
     /// Replaced where a device went away and came back; reads in flight keep the one they began with.
     file: Mutex<Arc<File>>,
-    stamp: Stamp,
+    identity: Identity,
+    /// The last stamp that was found to be of the same content.
+    seen: Mutex<Stamp>,
     direct: AtomicBool,
     alignment: Option<Alignment>,
 }
@@ -70,13 +72,22 @@ impl SourceFile {
             Caching::Direct => open_direct(path)?,
             Caching::Buffered => None,
         };
-        let (file, direct, alignment) = match direct {
+        let (file, mut direct, alignment) = match direct {
             Some((file, alignment)) => (file, true, alignment),
             None => (File::open(path)?, false, None),
         };
+        let identity = match Identity::of(&file) {
+            Err(error) if direct && is_refusal(&error) => {
+                direct = false;
+                clear_direct(&file);
+                Identity::of(&file)
+            }
+            identity => identity,
+        }?;
         Ok(Self {
             path: Arc::from(path),
-            stamp: Stamp::of(&file)?,
+            identity,
+            seen: Mutex::new(*identity.stamp()),
             file: Mutex::new(Arc::new(file)),
             direct: AtomicBool::new(direct),
             alignment,
@@ -99,12 +110,23 @@ impl SourceFile {
             return None;
         }
         match Stamp::of(opened) {
-            Ok(now) if before == Some(&now) && self.stamp.is_same_content(&now) => None,
+            Ok(now) if before == Some(&now) && self.is_same_content(opened, &now) => None,
             Ok(now) => Some(ReadErrorKind::Changed {
-                change: self.stamp.difference(&now),
+                change: self.identity.stamp().difference(&now),
             }),
             Err(error) => Some(error.into()),
         }
+    }
+
+    fn is_same_content(&self, file: &File, now: &Stamp) -> bool {
+        if *lock(&self.seen) == *now {
+            return true;
+        }
+        let same = self.identity.is_content_of(file, now);
+        if same {
+            *lock(&self.seen) = *now;
+        }
+        same
     }
 
     /// After an error: the device may have been taken away and have come back, which an open file never notices.
@@ -116,7 +138,7 @@ impl SourceFile {
             File::open(&self.path).map(Some)
         };
         if let Ok(Some(file)) = again
-            && Stamp::of(&file).is_ok_and(|now| self.stamp.is_same_content(&now))
+            && Stamp::of(&file).is_ok_and(|now| self.is_same_content(&file, &now))
         {
             *lock(&self.file) = Arc::new(file);
         }
@@ -146,6 +168,11 @@ impl SourceFile {
             drop_cached(&self.opened(), offset, length);
         }
     }
+}
+
+/// Whether a direct read was refused for being one.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
 /// `None` if the file system refuses.

@@ -33,11 +33,11 @@ mod error;
 mod extent;
 pub mod fault;
 mod file;
+mod identity;
 mod pread;
 mod queue;
 mod read;
 mod request;
-mod stamp;
 pub mod sweep;
 pub mod throttle;
 mod urgency;
@@ -50,6 +50,7 @@ use std::thread::JoinHandle;
 
 pub use aligned::AlignedBuffer;
 pub use error::{OpenError, ReadError, ReadErrorKind};
+pub use identity::{Identity, Stamp};
 pub use request::{Completion, Destination, OnCompletion, Piece, Request};
 pub use urgency::raise_urgency;
 
