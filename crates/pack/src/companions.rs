@@ -29,8 +29,9 @@ const DEPTH: usize = 3;
 /// Copies what belongs to the checkpoint at `source` but holds no weights to `folder`.
 ///
 /// # Errors
-/// A file that is there already with another content is not overwritten.
-pub fn copy(source: &Path, folder: &Path) -> Result<(), PackError> {
+/// A file that is there already with another content is not replaced unless `overwrite`. Links are followed within the
+/// checkpoint and to a hub cache's blobs, and refused otherwise.
+pub fn copy(source: &Path, folder: &Path, overwrite: bool) -> Result<(), PackError> {
     let root = if source.is_dir() {
         source
     } else {
@@ -49,7 +50,9 @@ pub fn copy(source: &Path, folder: &Path) -> Result<(), PackError> {
     let mut files = Vec::new();
     list(root, Path::new(""), DEPTH, &mut files)?;
     for file in files {
-        copy_file(&root.join(&file), &folder.join(&file))?;
+        let from = root.join(&file);
+        let content = std::fs::read(&from).map_err(PackError::io(&from, "read"))?;
+        write(&folder.join(&file), &content, overwrite)?;
     }
     Ok(())
 }
@@ -70,16 +73,21 @@ fn list(
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
         let path = below.join(&name);
-        // Followed: in a hub's cache every file is a link.
-        let Ok(metadata) = std::fs::metadata(root.join(&path)) else {
-            continue;
-        };
-        if text.starts_with('.') || text == JOURNAL {
+        if text.starts_with('.')
+            || text == JOURNAL
+            || WEIGHTS.iter().any(|ending| text.ends_with(ending))
+        {
             continue;
         }
-        if metadata.is_dir() && depth > 0 {
+        let kind = entry
+            .file_type()
+            .map_err(PackError::io(&folder, "list the folder"))?;
+        if kind.is_symlink() {
+            refuse_leading_out(root, &root.join(&path))?;
+            files.push(path);
+        } else if kind.is_dir() && depth > 0 {
             list(root, &path, depth - 1, files)?;
-        } else if metadata.is_file() && !WEIGHTS.iter().any(|ending| text.ends_with(ending)) {
+        } else if kind.is_file() {
             files.push(path);
         }
     }
@@ -87,9 +95,34 @@ fn list(
     Ok(())
 }
 
-fn copy_file(from: &Path, to: &Path) -> Result<(), PackError> {
-    let content = std::fs::read(from).map_err(PackError::io(from, "read"))?;
-    write(to, &content, false)
+/// Refuses a link that leads to anything but a regular file in `root`, or in the blobs of the hub's cache that `root` is
+/// a snapshot of: there every file is a link.
+fn refuse_leading_out(root: &Path, link: &Path) -> Result<(), PackError> {
+    let target = link
+        .canonicalize()
+        .map_err(PackError::io(link, "follow the link"))?;
+    let root = root
+        .canonicalize()
+        .map_err(PackError::io(root, "find the folder"))?;
+    let blobs = root
+        .parent()
+        .filter(|snapshots| {
+            snapshots
+                .file_name()
+                .is_some_and(|name| name == "snapshots")
+        })
+        .and_then(Path::parent)
+        .map(|cache| cache.join("blobs"));
+    let inside =
+        target.starts_with(&root) || blobs.is_some_and(|blobs| target.parent() == Some(&blobs));
+    if inside && target.is_file() {
+        Ok(())
+    } else {
+        Err(PackError::Link {
+            path: link.to_owned(),
+            leads_to: target,
+        })
+    }
 }
 
 /// Writes a file that belongs to the checkpoint.

@@ -10,6 +10,7 @@ mod device;
 mod errors;
 mod faults;
 mod logging;
+mod packed;
 mod program;
 mod stream;
 
@@ -31,6 +32,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
+    module.add_function(wrap_pyfunction!(packed::seal, module)?)?;
+    module.add_function(wrap_pyfunction!(packed::count_damages, module)?)?;
     #[cfg(target_os = "linux")]
     {
         module.add_class::<device::Device>()?;

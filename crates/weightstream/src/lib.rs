@@ -50,7 +50,7 @@ pub use stats::Stats;
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
-    Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
+    Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models, identity,
 };
 pub use weightstream_governor as governor;
 pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
