@@ -7,14 +7,13 @@ one that was killed.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -75,18 +74,23 @@ def make(path: Path, write: Callable[[Path, IO[Any]], None]) -> SideFile | None:
             _hold(out)
             write(own, out)
             _note(own, _identity(own))
-            if found := use(path):  # another process was first
-                return found
-            _discard(path)
-            try:
+            with _placing():
+                if found := use(path):  # another process was first
+                    return found
+                _discard(path)
                 os.rename(own, path)
-            except OSError as error:  # another process was first again
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            # Before the writer's own lock goes with `out`.
-            return use(path)
+                # Before the writer's own lock goes with `out`.
+                return use(path)
     finally:
         shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _placing() -> Iterator[None]:
+    """One process at a time: several may have found the same one damaged."""
+    with folder().with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _discard(path: Path) -> None:
