@@ -191,9 +191,9 @@ def packed(run: Run) -> dict[str, Any]:
         return {"left out": "the command weightstream (crates/cli) is not on the path: it packs"}
     folder = models.language(run.folder, run.small)
     coded = folder.with_name(f"{folder.name}-packed")
-    if not (coded / "manifest.weightstream").exists():
-        shutil.rmtree(coded, ignore_errors=True)
-        subprocess.run([command, "pack", str(folder), str(coded)], check=True, capture_output=True)
+    packing = [command, "pack", str(folder), str(coded)]
+    if subprocess.run(packing, capture_output=True).returncode:
+        subprocess.run([*packing, "--overwrite"], check=True, capture_output=True)
     model = _streamed(run, coded, host_memory=2 * weight_bytes(folder))
     return _against_floor(run, model, _measured(run, model))
 

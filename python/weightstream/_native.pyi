@@ -53,6 +53,11 @@ class Contents:
     @property
     def paths(self) -> list[str]:
         """All files."""
+    def identity(self) -> str:
+        """A digest of which files these are: device, inode, length, times, and samples of what is in them.
+
+        Raises CheckpointError where one can't be read.
+        """
     def __len__(self) -> int: ...
     def joined(self, other: Contents) -> Contents:
         """These, and behind them the others."""
@@ -169,6 +174,20 @@ def inside(folder: str, name: str) -> Path:
     """The path of what is called `name` in a checkpoint's folder; it need not be there.
 
     Raises CheckpointError where the name, or a link behind it, leads out of the folder and its hub's cache.
+    """
+
+def seal(folder: str, tensors: Sequence[tuple[str, str, Sequence[int], int]]) -> None:
+    """Make a packed checkpoint of the image of its weights, chunks-00001.weightstream in `folder`.
+
+    Tensors are (name, dtype, shape, offset), offsets multiples of 64.
+
+    Raises WeightstreamError where the image can't be read.
+    """
+
+def count_damages(path: str) -> int:
+    """Read all of the packed checkpoint at `path`, and count the pieces that are not as they were written.
+
+    Raises CheckpointError where it can't be opened.
     """
 
 def run_command(arguments: Sequence[str], executable: str) -> int:

@@ -1,10 +1,7 @@
 """Weights that must be computed from stored ones (a cast, a transpose) are written once, to a side file."""
 
 import hashlib
-import json
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -13,76 +10,71 @@ import torch
 
 from weightstream import _native, side_files
 from weightstream.deferred import Deferred, fingerprint
+from weightstream.errors import CheckpointError, WeightstreamError
 from weightstream.memory import format_bytes
-from weightstream.stored import DTYPE_WORDS, Stored
+from weightstream.side_files import SideFile
+from weightstream.stored import DTYPE_WORDS, Index
 
 _logger = logging.getLogger("weightstream")
 
+# Where a tensor begins: as aligned as freshly allocated ones are.
+_ALIGNMENT = 64
 
-def convert(tensors: Mapping[str, Deferred], contents: _native.Contents) -> tuple[IO[Any], dict[str, Stored]]:
+
+def convert(tensors: Mapping[str, Deferred], contents: _native.Contents) -> tuple[SideFile, Index]:
     """Compute `tensors` into a side file, or find it there from an earlier time.
 
-    Returns the file, which stays as long as it is open, and where each tensor lies in it, as parts of file 0.
-    One tensor is in memory at a time. The file is reused as long as the sources keep their path, size and
-    time of change.
+    Returns the file, held until it is closed, and its index. One tensor is in memory at a time. The file is
+    reused as long as the sources are the same files, unchanged.
+
+    Raises CheckpointError where a source changes meanwhile.
     """
-    header, layout, size = _layout(tensors)
-    path = side_files.folder() / f"{_key(tensors, contents)}.safetensors"
-    file = side_files.use(path, size)
-    while file is None:  # again where another process has replaced it by its own
-        _logger.info("converting %d weights (%s) once, to %s", len(tensors), format_bytes(size), path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        side_files.make_room(size)
-        file = _write(path, header, tensors, contents)
-    return file, layout
+    path = side_files.folder() / _key(tensors, contents)
+    side = side_files.use(path) or _write(path, tensors, contents)
+    return side, Index.open(path)
 
 
-def _layout(tensors: Mapping[str, Deferred]) -> tuple[bytes, dict[str, Stored], int]:
-    entries, offsets, end = {}, {}, 0
+def _write(path: Path, tensors: Mapping[str, Deferred], contents: _native.Contents) -> SideFile:
+    offsets, end = {}, 0
     for name, tensor in tensors.items():
-        word = DTYPE_WORDS[tensor.dtype]
-        entries[name] = {"dtype": word, "shape": tensor.shape, "data_offsets": (end, end + tensor.nbytes)}
-        offsets[name] = end
-        end += tensor.nbytes
-    text = json.dumps(entries).encode()
-    # Direct reads like aligned data; the format allows spaces behind the header.
-    text += b" " * (-(len(text) + 8) % 4096)
-    begin = 8 + len(text)
-    layout = {
-        name: Stored(t.dtype, t.shape, ((0, begin + offsets[name], t.nbytes),) if t.nbytes else ())
-        for name, t in tensors.items()
-    }
-    return len(text).to_bytes(8, "little") + text, layout, begin + end
+        offsets[name] = end if tensor.nbytes else 0
+        end += tensor.nbytes + -tensor.nbytes % _ALIGNMENT
+
+    def write(folder: Path, out: IO[Any]) -> None:
+        for name, tensor in tensors.items():
+            with torch.no_grad():
+                value = tensor.read(contents)
+            if value.numel():
+                out.seek(offsets[name])
+                out.write(_bytes(value))
+            del value
+        out.flush()
+        rows = [(n, DTYPE_WORDS[t.dtype], t.shape, offsets[n]) for n, t in tensors.items()]
+        _native.seal(str(folder), rows)
+        if _key(tensors, contents) != path.name:
+            raise CheckpointError(
+                f"{', '.join(contents.paths)}: expected files that stay as they are while weights are "
+                "converted, got others in their place; load the model again"
+            )
+
+    _logger.info("converting %d weights (%s) once, to %s", len(tensors), format_bytes(end), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side_files.make_room(end)
+    if side := side_files.make(path, write):
+        return side
+    raise WeightstreamError(
+        f"{path}: expected converted weights as they were written, got others; "
+        "the disk or its file system is failing"
+    )
 
 
 def _key(tensors: Mapping[str, Deferred], contents: _native.Contents) -> str:
-    digest = hashlib.sha256(torch.__version__.encode())
-    for file in contents.paths:
-        status = os.stat(file)
-        digest.update(repr((os.path.abspath(file), status.st_size, status.st_mtime_ns)).encode())
+    """What the tensors are made of and how, as a name."""
+    digest = hashlib.sha256(f"packed {torch.__version__} {contents.identity()}".encode())
     for name, tensor in tensors.items():
         digest.update(name.encode() + fingerprint(tensor))
     return digest.hexdigest()[:32]
 
 
-def _write(
-    path: Path, header: bytes, tensors: Mapping[str, Deferred], contents: _native.Contents
-) -> IO[Any] | None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as out:
-        try:
-            side_files.hold(out)
-            out.write(header)
-            for tensor in tensors.values():
-                with torch.no_grad():
-                    value = tensor.read(contents)
-                if value.numel():
-                    out.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
-                del value
-            out.flush()
-            os.fsync(out.fileno())
-            os.replace(out.name, path)
-        except BaseException:
-            os.unlink(out.name)
-            raise
-        # Opened before the writer's own lock goes with `out`.
-        return side_files.use(path, os.fstat(out.fileno()).st_size)
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]

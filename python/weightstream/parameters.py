@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
 
 import torch
 from torch import nn
@@ -18,6 +17,7 @@ from weightstream.errors import CheckpointError, WeightstreamError
 from weightstream.freezing import Freezing
 from weightstream.gather import permuted
 from weightstream.protection import protect_tensor
+from weightstream.side_files import SideFile
 from weightstream.slices import is_sliced
 from weightstream.stored import Stored
 
@@ -191,25 +191,25 @@ def is_small_buffer(slot: Slot, stored: Source) -> bool:
 
 def settle(
     pairs: Sequence[tuple[Slot, Source]], contents: _native.Contents
-) -> tuple[list[tuple[Slot, Stored]], _native.Contents, IO[Any] | None]:
+) -> tuple[list[tuple[Slot, Stored]], _native.Contents, SideFile | None]:
     """Convert what is not stored as the module wants it.
 
-    Returns pairs, the contents in which all lies, and a side file among them, which stays while it is open. A
+    Returns pairs, the contents in which all lies, and a side file among them, which stays until it is closed. A
     tensor's dimensions are in its slot's order there.
     """
     pairs = [(slot, permuted(source, slot.order)) for slot, source in pairs]
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
         return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], contents, None
-    side, layout = convert(deferred, contents)
+    side, converted = convert(deferred, contents)
     settled = []
     for slot, source in pairs:
         if isinstance(source, Deferred):
-            placed = layout[slot.names[0]]
+            placed = converted.tensors[slot.names[0]]
             parts = tuple((len(contents), offset, length) for _, offset, length in placed.parts)
             source = Stored(placed.dtype, placed.shape, parts)
         settled.append((slot, source))
-    return settled, contents.joined(_native.Contents.plain(str(side.name))), side
+    return settled, contents.joined(converted.contents), side
 
 
 def place(

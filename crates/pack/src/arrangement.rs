@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use weightstream::{Checkpoint, Content, Dtype, Part, Tensor};
+use weightstream::{Checkpoint, Content, Dtype, Part, Tensor, identity};
 use weightstream_checkpoint::packed::{Element, FRAME_ALIGNMENT, FRAME_BYTES, element};
 
 use crate::convert::is_convertible;
@@ -32,12 +32,15 @@ pub struct Arrangement {
     /// Bytes of weights.
     pub weights: u64,
     pub chunk_bytes: u64,
-    /// What is packed and how, as a number: two runs with the same one write the same bytes.
+    /// Which files are packed and how, as a number: two runs with the same one write the same bytes.
     pub fingerprint: [u8; 32],
 }
 
 impl Arrangement {
     /// Lays the tensors of `checkpoint` out.
+    ///
+    /// # Errors
+    /// Options that can't be followed, and files that can't be read.
     pub fn new(checkpoint: &Checkpoint, options: &Options) -> Result<Self, PackError> {
         let chunk_bytes = options.chunk_bytes;
         if !chunk_bytes.is_power_of_two() || !(FRAME_BYTES..=64 << 20).contains(&chunk_bytes) {
@@ -94,7 +97,7 @@ impl Arrangement {
             chunk_bytes,
             fingerprint: [0; 32],
         };
-        arrangement.fingerprint = arrangement.fingerprint(options);
+        arrangement.fingerprint = arrangement.fingerprint(options)?;
         Ok(arrangement)
     }
 
@@ -142,7 +145,7 @@ impl Arrangement {
         frames.into_iter().flat_map(cut).collect()
     }
 
-    fn fingerprint(&self, options: &Options) -> [u8; 32] {
+    fn fingerprint(&self, options: &Options) -> Result<[u8; 32], PackError> {
         let mut hash = blake3::Hasher::new();
         let mut field = |bytes: &[u8]| {
             hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -156,11 +159,7 @@ impl Arrangement {
             )
             .as_bytes(),
         );
-        for file in self.contents.iter().flat_map(Content::files) {
-            field(file.path.as_os_str().as_encoded_bytes());
-            let modified = std::fs::metadata(&file.path).and_then(|metadata| metadata.modified());
-            field(format!("{} {:?}", file.length, modified.ok()).as_bytes());
-        }
+        field(&identity(&self.contents)?);
         for tensor in &self.tensors {
             field(tensor.name.as_bytes());
             field(format!("{} {:?} {}", tensor.dtype, tensor.shape, tensor.offset).as_bytes());
@@ -168,7 +167,7 @@ impl Arrangement {
         for placed in &self.placed {
             field(format!("{placed:?}").as_bytes());
         }
-        *hash.finalize().as_bytes()
+        Ok(*hash.finalize().as_bytes())
     }
 }
 

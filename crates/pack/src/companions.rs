@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use weightstream_checkpoint::{CheckpointError, inside};
 use weightstream_source::read_small;
 
 use crate::PackError;
@@ -34,8 +35,9 @@ const DEPTH: usize = 3;
 /// Copies what belongs to the checkpoint at `source` but holds no weights to `folder`.
 ///
 /// # Errors
-/// A file that is there already with another content is not overwritten.
-pub fn copy(source: &Path, folder: &Path) -> Result<(), PackError> {
+/// A file that is there already with another content is not replaced unless `overwrite`. Links are followed within the
+/// checkpoint and to a hub cache's blobs, and refused otherwise.
+pub fn copy(source: &Path, folder: &Path, overwrite: bool) -> Result<(), PackError> {
     let root = if source.is_dir() {
         source
     } else {
@@ -54,7 +56,8 @@ pub fn copy(source: &Path, folder: &Path) -> Result<(), PackError> {
     let mut files = Vec::new();
     list(root, Path::new(""), DEPTH, &mut files)?;
     for file in files {
-        copy_file(&root.join(&file), &folder.join(&file))?;
+        let content = read_small(&root.join(&file), MAX_COMPANION)?;
+        write(&folder.join(&file), &content, overwrite)?;
     }
     Ok(())
 }
@@ -75,26 +78,26 @@ fn list(
         let name = entry.file_name();
         let Some(text) = name.to_str() else { continue };
         let path = below.join(&name);
-        // Followed: in a hub's cache every file is a link.
-        let Ok(metadata) = std::fs::metadata(root.join(&path)) else {
-            continue;
-        };
-        if text.starts_with('.') || text == JOURNAL {
+        if text.starts_with('.')
+            || text == JOURNAL
+            || WEIGHTS.iter().any(|ending| text.ends_with(ending))
+        {
             continue;
         }
-        if metadata.is_dir() && depth > 0 {
+        let kind = entry
+            .file_type()
+            .map_err(PackError::io(&folder, "list the folder"))?;
+        if kind.is_symlink() {
+            inside(root, &path).map_err(CheckpointError::from)?;
+            files.push(path);
+        } else if kind.is_dir() && depth > 0 {
             list(root, &path, depth - 1, files)?;
-        } else if metadata.is_file() && !WEIGHTS.iter().any(|ending| text.ends_with(ending)) {
+        } else if kind.is_file() {
             files.push(path);
         }
     }
     files.sort();
     Ok(())
-}
-
-fn copy_file(from: &Path, to: &Path) -> Result<(), PackError> {
-    let content = read_small(from, MAX_COMPANION)?;
-    write(to, &content, false)
 }
 
 /// Writes a file that belongs to the checkpoint.

@@ -28,14 +28,14 @@ pub enum PackError {
     },
 
     #[error(
-        "{}: expected a folder without a finished packed checkpoint, came another one; choose another folder, or \
-         overwrite it (--overwrite)",
+        "{}: expected a folder without a finished packed checkpoint, came one that is of something else or can't be \
+         read; choose another folder, or overwrite it (--overwrite)",
         folder.display()
     )]
     Exists { folder: PathBuf },
 
     #[error(
-        "{}: expected to write here alone, but another process is packing into this folder; wait for it to end",
+        "{}: expected to write here alone, but another pack or unpack writes into this folder; wait for it to end",
         folder.display()
     )]
     Busy { folder: PathBuf },
@@ -46,6 +46,12 @@ pub enum PackError {
         path.display()
     )]
     Companion { path: PathBuf },
+
+    #[error(
+        "{}: expected a source that stays as it is while it is packed, came another one in its place; pack it again",
+        source_path.display()
+    )]
+    Changed { source_path: PathBuf },
 
     #[error("{}: expected a JSON list of tensor names, or an object with one in \"tensors\", came {came}", path.display())]
     Order { path: PathBuf, came: String },

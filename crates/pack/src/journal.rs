@@ -7,7 +7,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use weightstream_checkpoint::packed::{ChunkRow, FrameRow, checksum};
 
 use crate::PackError;
@@ -15,7 +14,7 @@ use crate::PackError;
 /// Beside the manifest that is not there yet.
 pub const JOURNAL: &str = "packing.journal";
 
-/// The journal of one folder; it is locked as long as this lives.
+/// The journal of one folder, which whoever has it holds locked.
 pub struct Journal {
     path: PathBuf,
     file: File,
@@ -32,11 +31,6 @@ impl Journal {
             .write(true)
             .open(&path)
             .map_err(PackError::io(&path, "open the journal"))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            PackError::Busy {
-                folder: folder.to_owned(),
-            }
-        })?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(PackError::io(&path, "read the journal"))?;

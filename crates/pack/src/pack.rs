@@ -14,6 +14,7 @@ use crate::arrangement::Arrangement;
 use crate::companions;
 use crate::frames::{CodedChunk, code, gather};
 use crate::journal::{Journal, Record};
+use crate::lock::FolderLock;
 use crate::order::Order;
 use crate::pipeline::{Steps, run};
 use crate::progress::{OnProgress, Phase, Progress};
@@ -73,8 +74,10 @@ pub struct Report {
     pub weights: u64,
     /// Bytes that they take on disk.
     pub stored: u64,
-    /// Bytes of weights that an earlier run had packed.
+    /// Bytes of weights that an earlier run had packed, and that were found right.
     pub resumed: u64,
+    /// Whether it was complete already, so that nothing was written.
+    pub complete: bool,
     /// The identity of the packed checkpoint.
     pub digest: String,
 }
@@ -85,7 +88,8 @@ const PARTIAL: &str = "manifest.weightstream.partial";
 /// Packs the checkpoint at `source` into the folder `destination`.
 ///
 /// The manifest is written last and only after all else was read back and found right, so whatever interrupts this,
-/// the folder opens as a complete checkpoint or not at all. A second call goes on where the first was interrupted.
+/// the folder opens as a complete checkpoint or not at all. A second call goes on where the first was interrupted, if
+/// the source's files are still the same; one for a complete checkpoint checks that, and writes what is damaged anew.
 ///
 /// # Errors
 /// What is wrong with the source, the destination, or what was written.
@@ -98,10 +102,20 @@ pub fn pack(
     let checkpoint = Checkpoint::open(source)?;
     let arrangement = Arrangement::new(&checkpoint, options)?;
     std::fs::create_dir_all(destination).map_err(PackError::io(destination, "make the folder"))?;
-    let (mut journal, recorded) = Journal::open(destination, &arrangement.fingerprint)?;
-    if let Some(finished) = finished(destination, &arrangement, options)? {
-        journal.finish()?;
-        return Ok(report(&finished, finished.weights()));
+    let _lock = FolderLock::take(destination)?;
+    let (mut journal, mut recorded) = Journal::open(destination, &arrangement.fingerprint)?;
+    match finished(destination, &arrangement, options, on_progress)? {
+        Finished::Nothing => {}
+        Finished::Right(packed) => {
+            copy_companions(source, destination, options)?;
+            journal.finish()?;
+            return Ok(Report {
+                complete: true,
+                ..report(&packed, packed.weights())
+            });
+        }
+        Finished::Damaged(records) => recorded = records,
+        Finished::Replaced => recorded.clear(),
     }
 
     let mut writer = Writer::new(destination, options.file_bytes);
@@ -111,10 +125,21 @@ pub fn pack(
         phase: Phase::Resuming,
         done: 0,
     };
-    resume(&arrangement, recorded, &mut writer, &mut journal, &mut tell)?;
-    let resumed = tell.done;
-    tell.phase = Phase::Packing;
     let mut reader = Reader::new(&arrangement.contents);
+    let mut again = |chunk| {
+        let mut raw = Vec::new();
+        gather(&arrangement, chunk, &mut reader, &mut raw)?;
+        code(&arrangement, chunk, &raw, options.code)
+    };
+    let resumed = resume(
+        &arrangement,
+        recorded,
+        &mut writer,
+        &mut journal,
+        &mut tell,
+        &mut again,
+    )?;
+    tell.phase = Phase::Packing;
     let first = writer.chunks.len() as u64;
     let steps = Steps {
         read: |chunk, raw: &mut Vec<u8>| gather(&arrangement, chunk, &mut reader, raw),
@@ -139,9 +164,12 @@ pub fn pack(
             damage: Box::new(first),
         });
     }
-    companions::copy(source, destination)?;
-    for (file, content) in &options.files {
-        companions::write(&destination.join(file), content, options.overwrite)?;
+    copy_companions(source, destination, options)?;
+    let now = Arrangement::new(&Checkpoint::open(source)?, options)?;
+    if now.fingerprint != arrangement.fingerprint {
+        return Err(PackError::Changed {
+            source_path: source.to_owned(),
+        });
     }
     let path = destination.join(MANIFEST);
     std::fs::rename(&partial, &path).map_err(PackError::io(&path, "write the manifest"))?;
@@ -156,42 +184,91 @@ fn report(packed: &Packed, resumed: u64) -> Report {
         weights: packed.weights(),
         stored: packed.stored(),
         resumed,
+        complete: false,
         digest: packed.digest().to_owned(),
     }
 }
 
-/// The packed checkpoint that is there already, if it is the one that is wanted; makes room where it may.
+fn copy_companions(source: &Path, destination: &Path, options: &Options) -> Result<(), PackError> {
+    companions::copy(source, destination, options.overwrite)?;
+    for (file, content) in &options.files {
+        companions::write(&destination.join(file), content, options.overwrite)?;
+    }
+    Ok(())
+}
+
+/// What there is of a finished packed checkpoint.
+enum Finished {
+    Nothing,
+    /// The one that is wanted: all of it was read just now, and is right.
+    Right(Packed),
+    /// The one that is wanted, but for damage; it opens no more.
+    Damaged(Vec<Record>),
+    /// Another one, which opens no more.
+    Replaced,
+}
+
 fn finished(
     folder: &Path,
     arrangement: &Arrangement,
     options: &Options,
-) -> Result<Option<Packed>, PackError> {
+    on_progress: OnProgress<'_>,
+) -> Result<Finished, PackError> {
     let path = folder.join(MANIFEST);
     if path.symlink_metadata().is_err() {
-        return Ok(None);
+        return Ok(Finished::Nothing);
     }
-    match Packed::open(&path) {
-        Ok(packed) if packed.manifest().origin == Some(arrangement.fingerprint) => Ok(Some(packed)),
-        _ if options.overwrite => {
-            // First of all: from here on the folder opens no more.
-            std::fs::remove_file(&path).map_err(PackError::io(&path, "remove"))?;
-            sync_folder(folder)?;
-            Ok(None)
+    let finished = if options.overwrite {
+        Finished::Replaced
+    } else {
+        let manifest = Packed::read_manifest(&path).map(|(manifest, _)| manifest);
+        let wanted = manifest
+            .ok()
+            .filter(|manifest| manifest.origin == Some(arrangement.fingerprint));
+        let Some(manifest) = wanted else {
+            return Err(PackError::Exists {
+                folder: folder.to_owned(),
+            });
+        };
+        // One whose files are lost or cut short doesn't open.
+        if let Ok(packed) = Packed::open(&path)
+            && verify(&packed, options.jobs, on_progress)?.0 == 0
+        {
+            return Ok(Finished::Right(packed));
         }
-        _ => Err(PackError::Exists {
-            folder: folder.to_owned(),
-        }),
-    }
+        Finished::Damaged(records(&manifest))
+    };
+    // First of all: from here on the folder opens no more.
+    std::fs::remove_file(&path).map_err(PackError::io(&path, "remove"))?;
+    sync_folder(folder)?;
+    Ok(finished)
 }
 
-/// Takes over what an interrupted run has written, as far as it proves to be right.
+/// A manifest's chunks as a journal has them.
+fn records(manifest: &Manifest) -> Vec<Record> {
+    let mut frames = manifest.frames.iter().copied();
+    let chunks = manifest.chunks.iter();
+    chunks
+        .map(|chunk| {
+            (
+                *chunk,
+                frames.by_ref().take(chunk.frames as usize).collect(),
+            )
+        })
+        .collect()
+}
+
+/// Takes over what an earlier run has written, as far as it proves to be right; what is damaged is packed `again`. Gives
+/// the bytes of weights that were right.
 fn resume(
     arrangement: &Arrangement,
     recorded: Vec<Record>,
     writer: &mut Writer,
     journal: &mut Journal,
     tell: &mut Teller<'_>,
-) -> Result<(), PackError> {
+    again: &mut impl FnMut(u64) -> Result<CodedChunk, PackError>,
+) -> Result<u64, PackError> {
+    let mut right = 0;
     for (chunk, (row, frames)) in (0..arrangement.chunks()).zip(recorded) {
         let expected = arrangement.frames(chunk);
         let alike = expected.len() == frames.len()
@@ -201,13 +278,40 @@ fn resume(
                 .all(|((range, element), frame)| {
                     range.end - range.start == u64::from(frame.length) && *element == frame.element
                 });
-        if !alike || !writer.adopt(&row, &frames) {
+        if !alike {
             break;
+        }
+        match writer.adopt(&row, &frames)? {
+            Found::Right => {
+                right += frames
+                    .iter()
+                    .map(|frame| u64::from(frame.length))
+                    .sum::<u64>()
+            }
+            Found::Wrong => {
+                let coded = again(chunk)?;
+                if coded.frames != frames {
+                    break;
+                }
+                writer.write(&coded)?;
+            }
+            Found::Elsewhere => break,
         }
         journal.note(&row, &frames)?;
         tell.more(arrangement, chunk, writer.stored());
     }
-    writer.truncate()
+    writer.truncate()?;
+    Ok(right)
+}
+
+/// What was found of a chunk where it should be.
+enum Found {
+    /// Its bytes.
+    Right,
+    /// Other bytes.
+    Wrong,
+    /// Not so many bytes, or it should be elsewhere.
+    Elsewhere,
 }
 
 /// Keeps count for the progress bar.
@@ -299,35 +403,31 @@ impl Writer {
     }
 
     /// Counts a chunk as written if its bytes are there and right.
-    fn adopt(&mut self, row: &ChunkRow, frames: &[FrameRow]) -> bool {
-        let stored: u64 = frames
-            .iter()
-            .map(|frame| u64::from(frame.stored_length))
-            .sum();
-        let Ok(placed) = self.place(stored, frames) else {
-            return false;
-        };
+    fn adopt(&mut self, row: &ChunkRow, frames: &[FrameRow]) -> Result<Found, PackError> {
+        let lengths = frames.iter().map(|frame| u64::from(frame.stored_length));
+        let stored: u64 = lengths.sum();
+        let placed = self.place(stored, frames)?;
         let Some((file, length)) = &mut self.current else {
-            return false;
+            return Ok(Found::Elsewhere);
         };
         let mut bytes = vec![0; stored as usize];
         if placed != *row || file.read_exact_at(&mut bytes, row.offset).is_err() {
-            return false;
+            return Ok(Found::Elsewhere);
         }
         let mut rest = bytes.as_slice();
         for frame in frames {
             let Some((stored, behind)) = rest.split_at_checked(frame.stored_length as usize) else {
-                return false;
+                return Ok(Found::Elsewhere);
             };
             if checksum(stored) != frame.checksum {
-                return false;
+                return Ok(Found::Wrong);
             }
             rest = behind;
         }
         *length += stored;
         self.chunks.push(*row);
         self.frames.extend(frames);
-        true
+        Ok(Found::Right)
     }
 
     /// Cuts off what was not adopted.
@@ -376,7 +476,7 @@ impl Writer {
     }
 }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), PackError> {
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), PackError> {
     let write = || {
         let mut file = File::create(path)?;
         std::io::Write::write_all(&mut file, bytes)?;

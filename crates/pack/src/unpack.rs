@@ -9,6 +9,7 @@ use weightstream::{Part, Reader, Tensor};
 use weightstream_checkpoint::packed::{FRAME_ALIGNMENT, Packed};
 
 use crate::companions;
+use crate::lock::FolderLock;
 use crate::pipeline::{Steps, run};
 use crate::progress::{OnProgress, Phase, Progress};
 use crate::{PackError, Report};
@@ -38,7 +39,7 @@ const STEP: u64 = 2 << 20;
 /// the model's other files.
 ///
 /// # Errors
-/// Damage, which is not written anywhere, or a destination that holds safetensors files.
+/// Damage, which is not written anywhere; a destination that holds safetensors files, or that another process writes to.
 pub fn unpack(
     source: &Path,
     destination: &Path,
@@ -48,6 +49,7 @@ pub fn unpack(
     let packed = Packed::open(source)?;
     let folder = packed.path().parent().unwrap_or(Path::new(".")).to_owned();
     std::fs::create_dir_all(destination).map_err(PackError::io(destination, "make the folder"))?;
+    let _lock = FolderLock::take(destination)?;
     refuse_weights(destination)?;
 
     let shards = shards(&packed, options.file_bytes);
@@ -109,20 +111,21 @@ pub fn unpack(
         }
         finished.push((partial, path));
     }
-    companions::copy(&folder, destination)?;
+    companions::copy(&folder, destination, false)?;
     for (partial, path) in &finished {
         std::fs::rename(partial, path).map_err(PackError::io(path, "write"))?;
     }
     if count > 1 {
         let path = destination.join("model.safetensors.index.json");
         let index = json!({"metadata": {"total_size": total}, "weight_map": index});
-        std::fs::write(&path, format!("{index:#}\n")).map_err(PackError::io(&path, "write"))?;
+        companions::write(&path, format!("{index:#}\n").as_bytes(), true)?;
     }
     Ok(Report {
         tensors: packed.tensors().len(),
         weights: packed.weights(),
         stored: total,
         resumed: 0,
+        complete: false,
         digest: packed.digest().to_owned(),
     })
 }

@@ -45,6 +45,13 @@ impl Contents {
             .collect()
     }
 
+    fn identity(&self, python: Python<'_>) -> PyResult<String> {
+        let identity = python
+            .detach(|| weightstream::identity(&self.0))
+            .map_err(|error| CheckpointError::new_err(error.to_string()))?;
+        Ok(identity.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     fn __len__(&self) -> usize {
         self.0.len()
     }

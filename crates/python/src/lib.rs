@@ -10,6 +10,7 @@ mod device;
 mod errors;
 mod faults;
 mod logging;
+mod packed;
 mod program;
 mod small_file;
 mod stream;
@@ -35,6 +36,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(small_file::read_small, module)?)?;
     module.add_function(wrap_pyfunction!(small_file::starts_with, module)?)?;
     module.add_function(wrap_pyfunction!(small_file::inside, module)?)?;
+    module.add_function(wrap_pyfunction!(packed::seal, module)?)?;
+    module.add_function(wrap_pyfunction!(packed::count_damages, module)?)?;
     #[cfg(target_os = "linux")]
     {
         module.add_class::<device::Device>()?;

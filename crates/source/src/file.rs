@@ -1,6 +1,7 @@
 //! The files, opened, and how each may be read.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use crate::aligned::{BOUNCE, STRICTEST};
 use crate::error::{OpenError, ReadErrorKind};
 use crate::extent::Alignment;
+use crate::identity::{Identity, Stamp};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use crate::regular_file::open_with_flags;
 use crate::regular_file::{FileError, open_regular};
-use crate::stamp::Stamp;
 use crate::{Caching, lock};
 
 /// The alignment for direct I/O where the kernel doesn't tell: no device in use asks for more.
@@ -51,7 +52,9 @@ pub(crate) struct SourceFile {
     path: Arc<Path>,
     /// Replaced where a device went away and came back; reads in flight keep the one they began with.
     file: Mutex<Arc<File>>,
-    stamp: Stamp,
+    identity: Identity,
+    /// The last stamp that was found to be of the same content.
+    seen: Mutex<Stamp>,
     direct: AtomicBool,
     alignment: Option<Alignment>,
 }
@@ -62,17 +65,27 @@ impl SourceFile {
             Caching::Direct => open_direct(path)?,
             Caching::Buffered => None,
         };
-        let (file, direct, alignment) = match direct {
+        let (file, mut direct, alignment) = match direct {
             Some((file, alignment)) => (file, true, alignment),
             None => (open_regular(path)?.0, false, None),
         };
+        let identity = match Identity::of(&file) {
+            Err(error) if direct && is_refusal(&error) => {
+                direct = false;
+                clear_direct(&file);
+                Identity::of(&file)
+            }
+            identity => identity,
+        }
+        .map_err(|cause| FileError::Io {
+            path: path.to_owned(),
+            action: "read",
+            cause,
+        })?;
         Ok(Self {
             path: Arc::from(path),
-            stamp: Stamp::of(&file).map_err(|cause| FileError::Io {
-                path: path.to_owned(),
-                action: "open",
-                cause,
-            })?,
+            identity,
+            seen: Mutex::new(*identity.stamp()),
             file: Mutex::new(Arc::new(file)),
             direct: AtomicBool::new(direct),
             alignment,
@@ -95,12 +108,23 @@ impl SourceFile {
             return None;
         }
         match Stamp::of(opened) {
-            Ok(now) if before == Some(&now) && self.stamp.is_same_content(&now) => None,
+            Ok(now) if before == Some(&now) && self.is_same_content(opened, &now) => None,
             Ok(now) => Some(ReadErrorKind::Changed {
-                change: self.stamp.difference(&now),
+                change: self.identity.stamp().difference(&now),
             }),
             Err(error) => Some(error.into()),
         }
+    }
+
+    fn is_same_content(&self, file: &File, now: &Stamp) -> bool {
+        if *lock(&self.seen) == *now {
+            return true;
+        }
+        let same = self.identity.is_content_of(file, now);
+        if same {
+            *lock(&self.seen) = *now;
+        }
+        same
     }
 
     /// After an error: the device may have been taken away and have come back, which an open file never notices.
@@ -112,7 +136,7 @@ impl SourceFile {
             open_regular(&self.path).map(|(file, _)| Some(file))
         };
         if let Ok(Some(file)) = again
-            && Stamp::of(&file).is_ok_and(|now| self.stamp.is_same_content(&now))
+            && Stamp::of(&file).is_ok_and(|now| self.is_same_content(&file, &now))
         {
             *lock(&self.file) = Arc::new(file);
         }
@@ -142,6 +166,11 @@ impl SourceFile {
             drop_cached(&self.opened(), offset, length);
         }
     }
+}
+
+/// Whether a direct read was refused for being one.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
 /// `None` if the file system refuses.

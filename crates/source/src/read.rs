@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::aligned::AlignedBuffer;
 use crate::error::{ReadError, ReadErrorKind};
 use crate::extent::{Extent, Route, Shape, split};
-use crate::file::{Files, SourceFile};
+use crate::file::{Files, SourceFile, is_refusal};
+use crate::identity::Stamp;
 use crate::request::{Destination, InFlight, OnCompletion, Piece, Request};
-use crate::stamp::Stamp;
 
 /// How often in a row a read that the system is too busy for is tried again.
 const PATIENCE: u32 = 10_000;
@@ -226,15 +226,15 @@ impl Read {
     }
 
     fn refused(&mut self, error: io::Error) -> Next {
+        if self.direct && is_refusal(&error) {
+            self.file.give_up_direct();
+            return Next::Call;
+        }
         match error.raw_os_error() {
             Some(libc::EINTR) => Next::Call,
             Some(libc::EAGAIN | libc::ECANCELED) if self.attempts < PATIENCE => {
                 self.attempts += 1;
                 std::thread::yield_now();
-                Next::Call
-            }
-            Some(libc::EINVAL | libc::EOPNOTSUPP) if self.direct => {
-                self.file.give_up_direct();
                 Next::Call
             }
             _ => {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from weightstream.deferred import Source
 from weightstream.freezing import Freezing
 from weightstream.parameters import Slot, is_small_buffer, refuse_meta, settle
 from weightstream.protection import protect_module, protect_tensor
+from weightstream.side_files import SideFile
 from weightstream.stored import Stored
 from weightstream.streamed import Streamed, attach
 
@@ -144,7 +145,7 @@ def _move_the_rest(
                 owner._buffers[name] = moved.setdefault(id(buffer), buffer.to(device))
 
 
-def _close_after(side: IO[Any], natives: Sequence[_native.DeviceStream]) -> None:
+def _close_after(side: SideFile, natives: Sequence[_native.DeviceStream]) -> None:
     """Close the side file when the last of the streams that read it is gone."""
     left = len(natives)
 

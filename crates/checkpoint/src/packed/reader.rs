@@ -45,12 +45,11 @@ impl Packed {
         } else {
             path.to_owned()
         };
-        let bytes = read_small(&path, MAX_MANIFEST)?;
+        let (manifest, digest) = Self::read_manifest(&path)?;
         let failed = |source| CheckpointError::Packed {
             manifest: path.clone(),
             source,
         };
-        let manifest = Manifest::from_bytes(&bytes).map_err(failed)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut files = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
@@ -76,16 +75,27 @@ impl Packed {
             })
             .collect();
         Ok(Self {
-            digest: bytes[bytes.len() - 32..]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            digest,
             weights: manifest.weights(),
             path,
             manifest,
             files,
             first_frames,
         })
+    }
+
+    /// Reads the manifest at `path`, whatever has become of its data files; gives it and its [digest](Self::digest).
+    ///
+    /// # Errors
+    /// A manifest that is damaged or not understood.
+    pub fn read_manifest(path: &Path) -> Result<(Manifest, String), CheckpointError> {
+        let bytes = read_small(path, MAX_MANIFEST)?;
+        let manifest = Manifest::from_bytes(&bytes).map_err(|source| CheckpointError::Packed {
+            manifest: path.to_owned(),
+            source,
+        })?;
+        let digest = bytes.iter().skip(bytes.len().saturating_sub(32));
+        Ok((manifest, digest.map(|byte| format!("{byte:02x}")).collect()))
     }
 
     /// The manifest's path.

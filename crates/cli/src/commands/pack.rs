@@ -16,7 +16,8 @@ use crate::size;
 /// The destination is a folder that weightstream.load takes like the original one: the model's configuration and
 /// tokenizer files are copied along. An exported program (.pt2) is packed in the order in which it uses its weights,
 /// and the folder runs as the program does. An interrupted run leaves nothing that opens; the same command goes on where it
-/// stopped. What was written is read back and checked before it counts as complete.
+/// stopped, if the source's files are still the same ones. What was written is read back and checked before it counts as
+/// complete; of a complete checkpoint the same command does that again, and writes what is damaged anew.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A checkpoint: a model's folder, a weights file, an index of shards, or an exported program
@@ -41,7 +42,7 @@ pub struct Arguments {
     /// Length of one file at most
     #[arg(long, value_name = "SIZE", value_parser = size::parse, default_value = "32GiB")]
     file_size: u64,
-    /// Replace another packed checkpoint that is in the folder
+    /// Write all of it, in place of the packed checkpoint and the model's other files that are in the folder
     #[arg(long)]
     overwrite: bool,
 }
@@ -101,11 +102,11 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         size::format(report.weights),
         size::format(report.stored),
     )?;
-    if report.resumed == report.weights && report.resumed > 0 {
+    if report.complete {
         writeln!(context, "it was complete already: nothing was written")?;
     } else if report.resumed > 0 {
         let resumed = size::format(report.resumed);
-        writeln!(context, "{resumed} of it had been packed by an interrupted run")?;
+        writeln!(context, "{resumed} of it had been packed by an earlier run")?;
     }
     Ok(Outcome::Good)
 }
