@@ -58,9 +58,10 @@ pub fn from_stream(error: StreamError) -> PyErr {
     let words = error.to_string();
     match error {
         StreamError::Budget { .. } | StreamError::HostBudget { .. } => BudgetError::new_err(words),
-        StreamError::Layout(_) | StreamError::File { .. } | StreamError::Open(_) => {
-            CheckpointError::new_err(words)
-        }
+        StreamError::Layout(_)
+        | StreamError::File { .. }
+        | StreamError::Open(_)
+        | StreamError::Read(_) => CheckpointError::new_err(words),
         StreamError::Weight(_) => ReadError::new_err(words),
         StreamError::Closed => ClosedError::new_err(words),
         #[cfg(target_os = "linux")]

@@ -33,14 +33,14 @@ impl Cut {
         let used: Vec<u32> = (0..layout.chunks())
             .filter(|&chunk| layout.is_used(chunk))
             .collect();
-        let needs = Needs::of(contents, used.iter().map(|&chunk| layout.pieces(chunk)));
+        let needs = Needs::of(contents, used.iter().map(|&chunk| layout.pieces(chunk)))?;
         let slots = budget::slots(memory, chunk_bytes, needs.memory())?;
         let stored = match needs.buffers {
             0 => Vec::new(),
             _ => stored_bytes(
                 contents,
                 (0..layout.chunks()).map(|chunk| layout.pieces(chunk)),
-            ),
+            )?,
         };
         let sliced = |most: u64| -> Vec<u32> {
             used.iter()
