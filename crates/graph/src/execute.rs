@@ -1,10 +1,11 @@
 //! Runs a graph: node after node, each value dropped at its last use.
 
 use crate::graph::{Argument, Graph, Node, Operation, Output};
+use crate::memory::ended;
 use crate::{Arguments, Context, OperatorError, ProgramError, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use weightstream::Stream;
+use weightstream::{Stream, caught};
 
 /// What goes on around the nodes.
 pub struct Execution<'r, 'p> {
@@ -88,8 +89,9 @@ impl<'r> Execution<'r, '_> {
                 for (name, argument) in &node.arguments {
                     arguments.push(name.clone(), gather(argument, values)?);
                 }
-                implementation
-                    .call(self.context, arguments)
+                // The block that runs has to be left, whatever an operator does.
+                caught(|| ended(|| implementation.call(self.context, arguments)))
+                    .unwrap_or_else(|panic| Err(panic.into()))
                     .map_err(|cause| failed(node, cause))
             }
             Operation::Condition => self.condition(node, values),
