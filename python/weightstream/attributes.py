@@ -1,4 +1,4 @@
-"""Tensors that modules hold beside parameters and persistent buffers: attributes, also in containers."""
+"""Tensors that modules hold beside their parameters: buffers and attributes, also in containers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from torch import nn
 
 from weightstream.errors import WeightstreamError
 from weightstream.lazy import Lazy
-from weightstream.parameters import Slot
+from weightstream.parameters import Slot, slots
 
 Replace = Callable[[str, torch.Tensor], torch.Tensor]
 
 
 def replace_tensors(module: nn.Module, replace: Replace) -> None:
-    """Put `replace(name, tensor)` in the place of every such tensor, and of non-persistent buffers."""
+    """Put `replace(name, tensor)` in the place of every such tensor of `module` and its children."""
     for path, owner in module.named_modules():
-        prefix = f"{path}." if path else ""
-        for name, buffer in owner._buffers.items():
-            if buffer is not None and name in owner._non_persistent_buffers_set:
-                owner._buffers[name] = replace(prefix + name, buffer)
-        for name, value in list(vars(owner).items()):
-            if name not in ("_parameters", "_buffers", "_modules"):
-                replaced = _replaced(prefix + name, value, replace)
-                if replaced is not value:
-                    vars(owner)[name] = replaced
+        replace_own(owner, f"{path}." if path else "", replace)
+
+
+def replace_own(owner: nn.Module, prefix: str, replace: Replace) -> None:
+    """Put `replace(prefix + name, tensor)` in the place of every such tensor that `owner` holds itself."""
+    for name, buffer in owner._buffers.items():
+        if buffer is not None:
+            owner._buffers[name] = replace(prefix + name, buffer)
+    for name, value in list(vars(owner).items()):
+        if name not in ("_parameters", "_buffers", "_modules"):
+            replaced = _replaced(prefix + name, value, replace)
+            if replaced is not value:
+                vars(owner)[name] = replaced
 
 
 def _replaced(name: str, value: Any, replace: Replace) -> Any:
@@ -49,14 +53,16 @@ def _replaced(name: str, value: Any, replace: Replace) -> Any:
 
 
 def read_lazies(module: nn.Module) -> None:
-    """Read what loading left lazy outside of parameters: it is computed with like any other tensor.
+    """Read what loading left lazy and is not streamed: it is computed with like any other tensor.
 
     Raises WeightstreamError where a lazy tensor is inside a tensor of another class.
     """
 
+    streamed = {id(slot.tensor) for slot in slots(module)}
+
     def read(name: str, tensor: torch.Tensor) -> torch.Tensor:
         if isinstance(tensor, Lazy):
-            return tensor.read()
+            return tensor if id(tensor) in streamed else tensor.read()
         _refuse_inside(name, tensor)
         return tensor
 
@@ -88,7 +94,7 @@ class Aliases:
         self._slots: dict[int, list[Slot]] = {}
         self._offsets: dict[int, tuple[Slot, int]] = {}  # by the id of the tensor
         for slot in slots:
-            if _has_memory(slot.tensor):
+            if _can_share(slot.tensor):
                 self._slots.setdefault(_memory(slot.tensor), []).append(slot)
         if self._slots:
             replace_tensors(module, self._find)
@@ -104,7 +110,7 @@ class Aliases:
             replace_tensors(self._module, self._followed)
 
     def _find(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        sharing = self._slots.get(_memory(tensor), []) if _has_memory(tensor) and tensor.numel() else []
+        sharing = self._slots.get(_memory(tensor), []) if _can_share(tensor) and tensor.numel() else []
         if any(slot.tensor is tensor for slot in sharing):
             return tensor
         for slot in sharing:
@@ -129,8 +135,9 @@ class Aliases:
         return weight.as_strided(tensor.shape, tensor.stride(), weight.storage_offset() + offset)
 
 
-def _has_memory(tensor: torch.Tensor) -> bool:
-    return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type == "cpu"
+def _can_share(tensor: torch.Tensor) -> bool:
+    # Modules that are built without memory share that of the meta device.
+    return type(tensor) in (torch.Tensor, nn.Parameter) and tensor.device.type in ("cpu", "meta")
 
 
 def _memory(tensor: torch.Tensor) -> int:

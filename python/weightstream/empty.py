@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from weightstream.attributes import replace_own
 from weightstream.deferred_initialisation import DeferredInitialisation
 
 
@@ -70,15 +71,12 @@ def _give_memory_up(noted: Iterable[nn.Module], deferred: DeferredInitialisation
     }
     storages = {_address(parameter): _without_memory(parameter) for parameter in parameters.values()}
     deferred.fill_all_but(parameters.values())
+
+    def moved_along(name: str, held: torch.Tensor) -> torch.Tensor:
+        return _moved(held, storages) if _address(held) in storages else held
+
     for module in modules:
-        for holder in (module.__dict__, module._buffers):
-            for name, held in holder.items():
-                if (
-                    isinstance(held, torch.Tensor)
-                    and id(held) not in parameters
-                    and _address(held) in storages
-                ):
-                    holder[name] = _moved(held, storages)
+        replace_own(module, "", moved_along)
     for parameter in parameters.values():
         moved = nn.Parameter(_moved(parameter, storages), requires_grad=parameter.requires_grad)
         moved.__dict__.update(parameter.__dict__)
