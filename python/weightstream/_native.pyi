@@ -21,6 +21,9 @@ class ClosedError(WeightstreamError):
 def use_signal(number: int) -> None:
     """Send the main thread this signal when a weight is missing outside of blocks."""
 
+def ensure_fault_handler() -> None:
+    """Put the handler of touches in front again, and unblock its signal in this thread."""
+
 def look(only: bool) -> None:
     """Raise ReadError where this thread used a weight outside of blocks that could not be read.
 

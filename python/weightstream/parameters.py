@@ -14,8 +14,9 @@ from weightstream import _native
 from weightstream.budget import Share
 from weightstream.convert import convert
 from weightstream.errors import CheckpointError, WeightstreamError
+from weightstream.in_front import stay_in_front
 from weightstream.lazy import Deferred, Source
-from weightstream.protection import protect_tensor
+from weightstream.protection import keep_unshared, protect_tensor
 from weightstream.slices import is_sliced
 from weightstream.stored import Stored
 
@@ -190,6 +191,7 @@ def place(
         _native.Parameter(slot.names[0], list(stored.parts), stored.dtype.itemsize, _unit(slot, stored))
         for slot, stored in streamed
     ]
+    stay_in_front()
     if isinstance(memory, Share):
         stream = _native.Stream(contents, parameters, 0, memory.budget.native, memory.priority)
     else:
@@ -202,6 +204,7 @@ def place(
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):
         slot.put(_tensor_at(address, stored, stream))
         protect_tensor(slot.tensor, stream)
+        keep_unshared(slot.tensor, slot.names[0])
     return stream, [slot for slot, _ in streamed]
 
 

@@ -29,6 +29,16 @@ def protect_tensor(tensor: torch.Tensor, stream: Any) -> None:
     tensor.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
 
 
+def keep_unshared(tensor: torch.Tensor, name: str) -> None:
+    """Refuse to move a streamed tensor of the host to shared memory, as queues between processes do.
+
+    All tensors over the same memory are kept: views, copies, `.data`.
+    """
+    storage = tensor.untyped_storage()
+    # What everything that shares comes to. Attributes of the instance go before the class's methods.
+    storage.__dict__.update(_share_fd_cpu_=_Unshared(name), _share_filename_cpu_=_Unshared(name))
+
+
 def protect_module(module: nn.Module, streamed: Sequence[torch.Tensor]) -> list[RemovableHandle]:
     """Guard every module that holds one of the `streamed` tensors, itself or a child; returns the hooks."""
     ids = {id(tensor) for tensor in streamed}
@@ -89,6 +99,19 @@ class _Share:
         copy.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
         memo[id(tensor)] = copy
         return copy
+
+
+class _Unshared:
+    """In place of a storage's methods that move it to shared memory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: object) -> Any:
+        raise TypeError(
+            f"{self._name} is streamed and can't be shared with another process, which would load all of it "
+            "outside of the budget: stream the checkpoint there, or share a copy (weight.clone())"
+        )
 
 
 class _Apply:

@@ -43,6 +43,7 @@ mod schema;
 mod signature;
 mod structure;
 mod tensor;
+mod threads;
 mod value;
 mod weights;
 

@@ -25,6 +25,7 @@ fn space(chunks: u32, slots: u32, backend: Backend) -> (Arc<AddressSpace>, Regis
 }
 
 fn fill(space: &AddressSpace, slot: u32, value: u8) {
+    space.open(slot).unwrap();
     unsafe { space.slot(slot).write_bytes(value, CHUNK) };
 }
 

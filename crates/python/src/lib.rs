@@ -10,6 +10,7 @@ mod device;
 mod errors;
 mod faults;
 mod logging;
+mod openmp;
 mod program;
 mod stream;
 
@@ -31,6 +32,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::Parameter>()?;
     module.add_class::<stream::Stream>()?;
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::ensure_fault_handler, module)?)?;
     #[cfg(target_os = "linux")]
     {
         module.add_class::<device::Device>()?;

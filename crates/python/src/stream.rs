@@ -3,7 +3,7 @@
 use crate::budget::Budget;
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
-use crate::{alarm, faults, logging};
+use crate::{alarm, faults, logging, openmp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -72,6 +72,7 @@ impl Stream {
             .collect();
         let stream = python
             .detach(|| {
+                openmp::unblock_team();
                 let options = || {
                     faults::told(Options {
                         alarm: Some(Box::new(alarm::ring)),
@@ -112,7 +113,10 @@ impl Stream {
     #[pyo3(signature = (block = None))]
     fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
         python
-            .detach(|| self.stream.enter(block))
+            .detach(|| {
+                openmp::unblock_team();
+                self.stream.enter(block)
+            })
             .map_err(from_stream)
     }
 
@@ -124,7 +128,12 @@ impl Stream {
     }
 
     fn mark(&self, python: Python<'_>) -> PyResult<u64> {
-        python.detach(|| self.stream.mark()).map_err(from_stream)
+        python
+            .detach(|| {
+                openmp::unblock_team();
+                self.stream.mark()
+            })
+            .map_err(from_stream)
     }
 
     #[pyo3(signature = (mark = None))]
@@ -195,6 +204,13 @@ impl Drop for Stream {
             self.stream.close();
         }
     }
+}
+
+/// Puts the handler of touches back in front of one that was installed since, and unblocks its signal in the calling
+/// thread.
+#[pyfunction]
+pub fn ensure_fault_handler(python: Python<'_>) {
+    python.detach(weightstream::ensure_fault_handler);
 }
 
 /// The counters as a dict.

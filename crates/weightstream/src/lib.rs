@@ -53,5 +53,7 @@ pub use weightstream_checkpoint::{
     Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
 };
 pub use weightstream_governor as governor;
-pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
+pub use weightstream_memory::{
+    Backend as MemoryBackend, MemoryError, ensure_fault_handler, unblock_faults,
+};
 pub use weightstream_source as source;

@@ -13,7 +13,7 @@ use crossbeam_queue::SegQueue;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weightstream_checkpoint::{Content, Layout, Parameter};
@@ -123,6 +123,7 @@ impl Stream {
             failures: Failures::default(),
             alarm: options.alarm,
             ended: AtomicBool::new(false),
+            cause: OnceLock::new(),
             stats: Mutex::new(stats),
         });
         let loader = {
@@ -310,6 +311,7 @@ impl Stream {
         ranges: impl IntoIterator<Item = (usize, usize)>,
     ) -> Result<(), StreamError> {
         self.usable()?;
+        ensure_fault_handler();
         let chunks = self.chunks_of(ranges);
         self.announce_chunks(chunks.clone());
         let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
@@ -445,7 +447,8 @@ impl Stream {
             return Err(StreamError::Forked);
         }
         if self.shared.ended.load(Ordering::SeqCst) {
-            return Err(StreamError::Ended);
+            let cause = self.shared.cause.get();
+            return Err(StreamError::Ended(cause.cloned().unwrap_or_default()));
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Moving pages between slots and addresses. Every function here is a few system calls and no more: they run
 //! inside the fault handler too.
 
-use super::mapping::{Mapping, forbid, last_error};
+use super::mapping::{Mapping, forbid, last_error, protect};
 use super::shared::SharedMemory;
+use super::spare::Spare;
 use crate::MemoryError;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How pages move between a slot and an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub struct Pages {
     chunk_bytes: usize,
     /// What the slots are made of, unless pages move.
     shared: Option<SharedMemory>,
+    /// Which slots can be used. The others can't be touched: `mlockall` would have memory for them at once.
+    opened: Vec<AtomicBool>,
+    spare: Spare,
 }
 
 impl Pages {
@@ -50,41 +55,28 @@ impl Pages {
         chunk_bytes: usize,
     ) -> Result<Self, MemoryError> {
         let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let pool = Mapping::reserve(slots * chunk_bytes, protection)?;
+        let pool_bytes = slots * chunk_bytes;
+        let pool = Mapping::reserve(pool_bytes + Spare::bytes(), libc::PROT_NONE)?;
+        let spare = Spare::keep(pool.base() + pool_bytes);
         let shared = match backend {
             Backend::Move => None,
             Backend::Share => Some(SharedMemory::new(slots, chunk_bytes)?),
         };
-        let pages = Self {
+        Ok(Self {
             addresses,
             slots: pool,
             chunk_bytes,
             shared,
-        };
-        if let Some(shared) = &pages.shared {
-            for slot in 0..slots as u32 {
-                // SAFETY: a slot's bytes lie in our reservation of slots.
-                unsafe { shared.map(slot, pages.slot(slot) as usize, protection)? };
-            }
-        }
-        #[cfg(not(target_vendor = "apple"))]
-        {
-            let base = pages.slots.base() as *mut libc::c_void;
-            // SAFETY: advice on our own mapping; a kernel that knows none of it may ignore it.
-            unsafe {
-                libc::madvise(base, pages.slots.length(), libc::MADV_HUGEPAGE);
-                // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
-                libc::madvise(base, pages.slots.length(), libc::MADV_DONTFORK);
-            }
-        }
-        Ok(pages)
+            opened: (0..slots).map(|_| AtomicBool::new(false)).collect(),
+            spare,
+        })
     }
 
     /// The best way that this kernel offers.
     pub fn best_backend() -> Backend {
         let probe = || -> Result<bool, MemoryError> {
             let pages = Self::reserve(Backend::Move, 1, 1, super::page_bytes())?;
+            pages.open(0)?;
             // SAFETY: slot 0 is our own writable page.
             unsafe { pages.slot(0).write(1) };
             Ok(pages.publish(0, 0).is_ok())
@@ -96,7 +88,38 @@ impl Pages {
         }
     }
 
-    /// Where slot `slot` can be written while no chunk is published from it.
+    /// Has the slot take memory as it is written to. Not for two threads at once.
+    pub fn open(&self, slot: u32) -> Result<(), MemoryError> {
+        let at = self.slot(slot) as usize;
+        if let Some(opened) = self.opened.get(slot as usize)
+            && !opened.load(Ordering::Relaxed)
+        {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            match &self.shared {
+                // SAFETY: a slot's bytes lie in our reservation of slots.
+                Some(shared) => unsafe { shared.map(slot, at, protection)? },
+                None => protect(at, self.chunk_bytes, protection)?,
+            }
+            self.advise(at);
+            opened.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn advise(&self, _at: usize) {
+        #[cfg(not(target_vendor = "apple"))]
+        {
+            let start = _at as *mut libc::c_void;
+            // SAFETY: advice on a slot of our own; a kernel that knows none of it may ignore it.
+            unsafe {
+                libc::madvise(start, self.chunk_bytes, libc::MADV_HUGEPAGE);
+                // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
+                libc::madvise(start, self.chunk_bytes, libc::MADV_DONTFORK);
+            }
+        }
+    }
+
+    /// Where slot `slot` can be written once it is open, while no chunk is published from it.
     pub fn slot(&self, slot: u32) -> *mut u8 {
         (self.slots.base() + slot as usize * self.chunk_bytes) as *mut u8
     }
@@ -107,22 +130,31 @@ impl Pages {
 
     /// Gives the memory of an unused slot back to the system.
     pub fn release(&self, slot: u32) {
-        let start = self.slot(slot);
+        let Some(opened) = self.opened.get(slot as usize) else {
+            return;
+        };
+        if !opened.load(Ordering::Relaxed) {
+            return;
+        }
+        let at = self.slot(slot) as usize;
+        let start = at as *mut libc::c_void;
         // SAFETY: the slot belongs to no chunk, its bytes are of no use to anyone.
         unsafe {
+            // Locked memory stays otherwise.
+            libc::munlock(start, self.chunk_bytes);
             match &self.shared {
-                Some(shared) => shared.discard(slot, start as usize),
+                Some(shared) => shared.discard(slot, at),
                 None => {
-                    libc::madvise(start.cast(), self.chunk_bytes, libc::MADV_DONTNEED);
+                    libc::madvise(start, self.chunk_bytes, libc::MADV_DONTNEED);
                 }
             }
         }
+        opened.store(forbid(at, self.chunk_bytes).is_err(), Ordering::Relaxed);
     }
 
     /// Gives the memory of all slots back; none may be in use.
     pub fn release_all(&self) {
-        let slots = self.slots.length() / self.chunk_bytes;
-        (0..slots as u32).for_each(|slot| self.release(slot));
+        (0..self.opened.len() as u32).for_each(|slot| self.release(slot));
     }
 }
 
@@ -132,6 +164,26 @@ impl MovePages for Pages {
     }
 
     fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        self.with_spare(|| self.show(chunk, slot))
+    }
+
+    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        self.with_spare(|| self.hide(chunk, slot))?;
+        self.spare.take_back();
+        Ok(())
+    }
+}
+
+impl Pages {
+    /// What the kernel refuses is tried again with the spare mappings.
+    fn with_spare(&self, act: impl Fn() -> Result<(), MemoryError>) -> Result<(), MemoryError> {
+        act().or_else(|refused| match self.spare.give() {
+            true => act(),
+            false => Err(refused),
+        })
+    }
+
+    fn show(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
         if let Some(shared) = &self.shared {
             // SAFETY: a chunk's bytes lie in our reservation of addresses.
@@ -145,27 +197,27 @@ impl MovePages for Pages {
         })
     }
 
-    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+    fn hide(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
         if self.shared.is_some() {
             return forbid(address, bytes);
         }
         let slot = self.slot(slot) as usize;
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
         protect(address, bytes, libc::PROT_NONE)?;
-        move_pages(address, slot, bytes).inspect_err(|_| {
-            // As above.
-            let _ = protect(address, bytes, libc::PROT_READ);
-        })?;
-        protect(slot, bytes, libc::PROT_READ | libc::PROT_WRITE)
+        if move_pages(address, slot, bytes).is_ok() {
+            // What a move leaves behind is a mapping of its own, of which a large model would come to have too many.
+            let _ = forbid(address, bytes);
+            return protect(slot, bytes, writable);
+        }
+        // A move needs mappings to spare. To drop the pages needs none.
+        protect(slot, bytes, writable)
+            .and_then(|()| forbid(address, bytes))
+            .inspect_err(|_| {
+                // As above.
+                let _ = protect(address, bytes, libc::PROT_READ);
+            })
     }
-}
-
-fn protect(at: usize, bytes: usize, protection: libc::c_int) -> Result<(), MemoryError> {
-    // SAFETY: every caller passes a whole chunk inside one of our reservations.
-    if unsafe { libc::mprotect(at as *mut libc::c_void, bytes, protection) } != 0 {
-        return Err(last_error("protecting a chunk", bytes));
-    }
-    Ok(())
 }
 
 #[cfg(not(target_vendor = "apple"))]

@@ -27,6 +27,14 @@ pub enum Event {
         /// The touching thread, as the kernel numbers it.
         thread: u32,
     },
+    /// The kernel has no mapping left for a chunk that is ready. The thread tries again until the pager has given some
+    /// back, or gives up.
+    Refused {
+        /// The chunk.
+        chunk: u32,
+        /// The touching thread, as the kernel numbers it.
+        thread: u32,
+    },
     /// A thread left a note for the pager, in order with the touches around it.
     Note {
         /// Whatever the two agreed on.
@@ -43,6 +51,10 @@ const EVENTS: usize = if cfg!(test) { 2 } else { 4096 };
 /// that pass for threads which came a moment late. Beyond it one thread is faulting again and again, by writing
 /// where the machine doesn't tell writes from reads.
 const LATE: u32 = if cfg!(test) { 16 } else { 1 << 16 };
+
+/// How often the kernel may refuse a touch its mapping, and the time between: others in the process may give some back.
+const REFUSALS: u32 = if cfg!(test) { 0 } else { 100 };
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Fixed addresses for `chunks` chunks, and up to as many slots to fill them from.
 ///
@@ -92,12 +104,21 @@ impl AddressSpace {
         self.cells.len() * self.chunk_bytes
     }
 
-    /// Where a slot's bytes are to be written; `chunk_bytes` of them may be, until [`mark_ready`](Self::mark_ready).
+    /// Has a slot take memory as it is written to. Nothing happens where it does already.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn open(&self, slot: u32) -> Result<(), MemoryError> {
+        self.pages.open(slot)
+    }
+
+    /// Where the bytes of an [`open`](Self::open) slot are to be written; `chunk_bytes` of them may be, until
+    /// [`mark_ready`](Self::mark_ready).
     pub fn slot(&self, slot: u32) -> *mut u8 {
         self.pages.slot(slot)
     }
 
-    /// Gives the memory of a free slot back to the system; writing to the slot takes it again.
+    /// Closes a free slot: its memory goes back to the system.
     pub fn release(&self, slot: u32) {
         if slot < self.slots {
             self.pages.release(slot);
@@ -291,6 +312,7 @@ impl<P: MovePages> AddressSpace<P> {
         };
         let thread = current_thread();
         let mut reported = None;
+        let mut refused = 0;
         loop {
             let seen = cell.get();
             match seen {
@@ -303,7 +325,12 @@ impl<P: MovePages> AddressSpace<P> {
                         return Ok(());
                     }
                     Ok(false) => {}
-                    Err(_) => return Err(Incurable::Mapping),
+                    Err(_) if refused == REFUSALS => return Err(Incurable::Mapping),
+                    Err(_) => {
+                        refused += 1;
+                        self.report(Event::Refused { chunk, thread });
+                        cell.pause(seen, REFUSED_PAUSE);
+                    }
                 },
                 State::Absent(_) => {
                     if self.closed.load(Ordering::SeqCst) {
