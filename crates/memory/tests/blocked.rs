@@ -15,7 +15,7 @@ use weightstream_memory::{AddressSpace, Registration, ensure_fault_handler, unbl
 
 fn weight() -> Registration {
     let space = Arc::new(AddressSpace::reserve(1, 1, CHUNK, None).unwrap());
-    space.open(0).unwrap();
+    space.open(0..1).unwrap();
     unsafe { space.slot(0).write_bytes(7, CHUNK) };
     space.mark_ready(0, 0);
     Registration::new(space).unwrap()

@@ -56,7 +56,7 @@ fn space(backend: Backend) -> Registration {
     let space = Arc::new(AddressSpace::reserve(5, 5, CHUNK, Some(backend)).unwrap());
     // Chunks 1 and 3, from slots 3 and 1: neither has a neighbour to merge with.
     for (chunk, slot) in [(1, 3), (3, 1)] {
-        space.open(slot).unwrap();
+        space.open(slot..slot + 1).unwrap();
         unsafe { space.slot(slot).write_bytes(chunk as u8, CHUNK) };
         space.mark_ready(chunk, slot);
     }
@@ -90,7 +90,7 @@ fn chunks_that_have_left_take_no_mapping() {
     let count = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
     for backend in [Backend::Move, Backend::Share] {
         let space = AddressSpace::reserve(300, 4, 4096, Some(backend)).unwrap();
-        (0..4).for_each(|slot| space.open(slot).unwrap());
+        space.open(0..4).unwrap();
         let before = count();
         for chunk in 0..300 {
             let slot = chunk * 7 % 4;

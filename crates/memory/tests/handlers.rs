@@ -107,7 +107,7 @@ impl Weight {
     fn load(&self) {
         let space = self.registration.space();
         space.withdraw(0).unwrap();
-        space.open(0).unwrap();
+        space.open(0..1).unwrap();
         unsafe { space.slot(0).write_bytes(7, CHUNK) };
         space.mark_ready(0, 0);
     }

@@ -30,7 +30,7 @@ const GIVING_WAY: usize = 16;
 
 /// How often the kernel is asked for a mapping that it refuses, and the time between: others in the process may give
 /// some back.
-const ATTEMPTS: usize = 100;
+const ATTEMPTS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Passes at once that are told of.
@@ -285,6 +285,7 @@ impl Pager {
 
     /// What the pager can't go on after.
     fn fail(&self, error: &MemoryError) {
+        eprintln!("DEBUG {error} refusals {}", self.stats.refusals);
         log::error!("streaming ends: {error}");
         let _ = self.shared.cause.set(error.to_string());
     }
@@ -298,6 +299,7 @@ impl Pager {
                     "the kernel has no mapping left for a weight (vm.max_map_count): others give way, which takes time"
                 );
             }
+            self.shared.space.prepare_withdrawals();
             self.engine.relieve(GIVING_WAY, actions);
         }
     }
@@ -527,7 +529,7 @@ impl Pager {
     fn act(&mut self, action: Action, now: u64) -> Result<(), MemoryError> {
         match action {
             Action::Read { chunk, slot } => {
-                patiently(|| self.shared.space.open(slot))?;
+                patiently(|| self.shared.space.open(slot..slot + 1))?;
                 let bytes = match self.unreadable.get(&chunk) {
                     Some(error) => {
                         self.shared.complete(Completion {

@@ -105,6 +105,7 @@ impl Stream {
             chunk_size,
             options.backend,
         )?);
+        space.open(0..cut.slots.min(chunks as usize) as u32)?;
         let registration = Registration::new(Arc::clone(&space))?;
 
         let stats = Stats {

@@ -88,6 +88,8 @@ impl MovePages for Pages {
         })
     }
 
+    fn prepare_withdrawals(&self) {}
+
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         self.exclusively(chunk, || {
             self.take(&self.addresses[chunk as usize], &self.slots[slot as usize]);

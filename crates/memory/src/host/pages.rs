@@ -5,7 +5,9 @@ use super::mapping::{Mapping, forbid, last_error, protect};
 use super::shared::SharedMemory;
 use super::spare::Spare;
 use crate::MemoryError;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// How pages move between a slot and an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub trait MovePages {
     /// Makes the bytes of `slot` readable at `chunk`'s address, in one step.
     fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
 
+    /// Has what [`withdraw`](Self::withdraw) needs where mappings run out, as far as the kernel has it. Until it has, it
+    /// refuses to publish.
+    fn prepare_withdrawals(&self);
+
     /// Takes the bytes away from `chunk`'s address and back into `slot`. A touch meanwhile faults; it never reads zeros.
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
 }
@@ -44,8 +50,18 @@ pub struct Pages {
     shared: Option<SharedMemory>,
     /// Which slots can be used. The others can't be touched: `mlockall` would have memory for them at once.
     opened: Vec<AtomicBool>,
-    spare: Spare,
+    spare_for_showing: Spare,
+    spare_for_hiding: Spare,
+    /// How many chunks are still to be hidden before the former are taken back.
+    lent: AtomicU32,
 }
+
+/// Pages of spare mappings: enough to show a few chunks where there are none, and always enough to hide one.
+const FOR_SHOWING: usize = 8;
+const FOR_HIDING: usize = 6;
+
+/// What was lent for showing is in use then, and would be missed at once.
+const LENT: u32 = 100;
 
 impl Pages {
     pub fn reserve(
@@ -56,8 +72,9 @@ impl Pages {
     ) -> Result<Self, MemoryError> {
         let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
         let pool_bytes = slots * chunk_bytes;
-        let pool = Mapping::reserve(pool_bytes + Spare::bytes(), libc::PROT_NONE)?;
-        let spare = Spare::keep(pool.base() + pool_bytes);
+        let spare_bytes = [FOR_SHOWING, FOR_HIDING].map(Spare::bytes);
+        let pool = Mapping::reserve(pool_bytes + spare_bytes[0] + spare_bytes[1], libc::PROT_NONE)?;
+        let spare = pool.base() + pool_bytes;
         let shared = match backend {
             Backend::Move => None,
             Backend::Share => Some(SharedMemory::new(slots, chunk_bytes)?),
@@ -68,7 +85,9 @@ impl Pages {
             chunk_bytes,
             shared,
             opened: (0..slots).map(|_| AtomicBool::new(false)).collect(),
-            spare,
+            spare_for_showing: Spare::keep(spare, FOR_SHOWING),
+            spare_for_hiding: Spare::keep(spare + spare_bytes[0], FOR_HIDING),
+            lent: AtomicU32::new(0),
         })
     }
 
@@ -76,7 +95,7 @@ impl Pages {
     pub fn best_backend() -> Backend {
         let probe = || -> Result<bool, MemoryError> {
             let pages = Self::reserve(Backend::Move, 1, 1, super::page_bytes())?;
-            pages.open(0)?;
+            pages.open(0..1)?;
             // SAFETY: slot 0 is our own writable page.
             unsafe { pages.slot(0).write(1) };
             Ok(pages.publish(0, 0).is_ok())
@@ -88,35 +107,48 @@ impl Pages {
         }
     }
 
-    /// Has the slot take memory as it is written to. Not for two threads at once.
-    pub fn open(&self, slot: u32) -> Result<(), MemoryError> {
-        let at = self.slot(slot) as usize;
-        if let Some(opened) = self.opened.get(slot as usize)
-            && !opened.load(Ordering::Relaxed)
-        {
-            let protection = libc::PROT_READ | libc::PROT_WRITE;
-            match &self.shared {
-                // SAFETY: a slot's bytes lie in our reservation of slots.
-                Some(shared) => unsafe { shared.map(slot, at, protection)? },
-                None => protect(at, self.chunk_bytes, protection)?,
+    /// Has slots take memory as they are written to. Not for two threads at once.
+    pub fn open(&self, slots: Range<u32>) -> Result<(), MemoryError> {
+        let mut closed = slots.filter(|&slot| !self.is_open(slot)).peekable();
+        while let Some(first) = closed.next() {
+            let mut end = first + 1;
+            while closed.next_if_eq(&end).is_some() {
+                end += 1;
             }
-            self.advise(at);
+            self.spare_for_hiding.lend(|| self.open_all(first..end))?;
+        }
+        Ok(())
+    }
+
+    fn open_all(&self, slots: Range<u32>) -> Result<(), MemoryError> {
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
+        let (start, bytes) = (self.slot(slots.start), slots.len() * self.chunk_bytes);
+        match &self.shared {
+            Some(shared) => {
+                for slot in slots.clone() {
+                    // SAFETY: a slot's bytes lie in our reservation of slots.
+                    unsafe { shared.map(slot, self.slot(slot) as usize, writable)? };
+                }
+            }
+            None => protect(start as usize, bytes, writable)?,
+        }
+        #[cfg(not(target_vendor = "apple"))]
+        // SAFETY: advice on slots of our own; a kernel that knows none of it may ignore it.
+        unsafe {
+            libc::madvise(start.cast(), bytes, libc::MADV_HUGEPAGE);
+            // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
+            libc::madvise(start.cast(), bytes, libc::MADV_DONTFORK);
+        }
+        let opened = self.opened.get(slots.start as usize..slots.end as usize);
+        for opened in opened.unwrap_or_default() {
             opened.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn advise(&self, _at: usize) {
-        #[cfg(not(target_vendor = "apple"))]
-        {
-            let start = _at as *mut libc::c_void;
-            // SAFETY: advice on a slot of our own; a kernel that knows none of it may ignore it.
-            unsafe {
-                libc::madvise(start, self.chunk_bytes, libc::MADV_HUGEPAGE);
-                // A child of fork would otherwise see moments of the parent's pool, and double its memory by writing.
-                libc::madvise(start, self.chunk_bytes, libc::MADV_DONTFORK);
-            }
-        }
+    fn is_open(&self, slot: u32) -> bool {
+        // What is no slot needs no opening.
+        (self.opened.get(slot as usize)).is_none_or(|opened| opened.load(Ordering::Relaxed))
     }
 
     /// Where slot `slot` can be written once it is open, while no chunk is published from it.
@@ -164,25 +196,37 @@ impl MovePages for Pages {
     }
 
     fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
-        self.with_spare(|| self.show(chunk, slot))
+        if self.spare_for_hiding.is_lent() {
+            return Err(MemoryError::Mapping {
+                action: "showing a chunk",
+                bytes: self.chunk_bytes,
+                cause: io::Error::from_raw_os_error(libc::ENOMEM),
+            });
+        }
+        self.spare_for_showing.lend(|| {
+            self.show(chunk, slot).inspect_err(|_| {
+                self.lent.store(LENT, Ordering::Relaxed);
+            })
+        })
+    }
+
+    fn prepare_withdrawals(&self) {
+        self.spare_for_hiding.take_back();
     }
 
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
-        self.with_spare(|| self.hide(chunk, slot))?;
-        self.spare.take_back();
+        self.spare_for_hiding.lend(|| self.hide(chunk, slot))?;
+        self.prepare_withdrawals();
+        match self.lent.load(Ordering::Relaxed) {
+            0 => self.spare_for_showing.take_back(),
+            // Where more was lent meanwhile, somewhat sooner.
+            lent => self.lent.store(lent - 1, Ordering::Relaxed),
+        }
         Ok(())
     }
 }
 
 impl Pages {
-    /// What the kernel refuses is tried again with the spare mappings.
-    fn with_spare(&self, act: impl Fn() -> Result<(), MemoryError>) -> Result<(), MemoryError> {
-        act().or_else(|refused| match self.spare.give() {
-            true => act(),
-            false => Err(refused),
-        })
-    }
-
     fn show(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
         if let Some(shared) = &self.shared {

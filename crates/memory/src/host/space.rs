@@ -8,6 +8,7 @@ use crate::doorbell::Doorbell;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::yield_now;
 use crossbeam_queue::ArrayQueue;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What a touch of a weight told.
@@ -53,7 +54,7 @@ const EVENTS: usize = if cfg!(test) { 2 } else { 4096 };
 const LATE: u32 = if cfg!(test) { 16 } else { 1 << 16 };
 
 /// How often the kernel may refuse a touch its mapping, and the time between: others in the process may give some back.
-const REFUSALS: u32 = if cfg!(test) { 0 } else { 100 };
+const REFUSALS: u32 = if cfg!(test) { 0 } else { 200 };
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Fixed addresses for `chunks` chunks, and up to as many slots to fill them from.
@@ -104,12 +105,12 @@ impl AddressSpace {
         self.cells.len() * self.chunk_bytes
     }
 
-    /// Has a slot take memory as it is written to. Nothing happens where it does already.
+    /// Has slots take memory as they are written to. Nothing happens to those that do already.
     ///
     /// # Errors
     /// The kernel refused.
-    pub fn open(&self, slot: u32) -> Result<(), MemoryError> {
-        self.pages.open(slot)
+    pub fn open(&self, slots: Range<u32>) -> Result<(), MemoryError> {
+        self.pages.open(slots)
     }
 
     /// Where the bytes of an [`open`](Self::open) slot are to be written; `chunk_bytes` of them may be, until
@@ -190,6 +191,11 @@ impl<P: MovePages> AddressSpace<P> {
             State::Ready(slot)
         });
         published.map(|()| true)
+    }
+
+    /// After [`Event::Refused`]: sees to it that chunks can be withdrawn, which comes before publishing any.
+    pub fn prepare_withdrawals(&self) {
+        self.pages.prepare_withdrawals();
     }
 
     /// Makes a chunk absent; its slot, if it had one, is free afterwards.
