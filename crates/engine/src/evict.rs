@@ -29,22 +29,17 @@ impl Engine {
         }
     }
 
-    /// Drops up to `count` chunks, those touched longest ago first, whatever they are worth: where the kernel has no
-    /// mapping left, each that goes gives some back. The latest touches stay, for the instructions that need them.
-    pub fn relieve(&mut self, count: usize, actions: &mut Vec<Action>) {
-        const LATEST: usize = 2;
-        let touched = self.pool.occupants().filter_map(|chunk| {
-            let Residence::Touched { at, .. } = self.pool.get(chunk) else {
-                return None;
-            };
-            Some((at, chunk))
-        });
-        let mut touched: Vec<(u64, Chunk)> = touched.collect();
+    /// Drops all chunks that were touched, whatever they are worth, for the pager to withdraw together: where the kernel
+    /// has no mapping left. They are in ascending order.
+    pub fn drop_touched(&mut self) -> Vec<Chunk> {
+        let is_touched = |chunk: &Chunk| matches!(self.pool.get(*chunk), Residence::Touched { .. });
+        let mut touched: Vec<Chunk> = self.pool.occupants().filter(is_touched).collect();
         touched.sort_unstable();
-        touched.truncate(touched.len().saturating_sub(LATEST).min(count));
-        for (_, chunk) in touched {
-            self.withdraw(chunk, actions);
-        }
+        let mut withdrawn = Vec::new();
+        touched
+            .iter()
+            .for_each(|&chunk| self.withdraw(chunk, &mut withdrawn));
+        touched
     }
 
     /// The chunk touched longest ago that the plan doesn't keep: its next use is a whole pass away.

@@ -4,9 +4,7 @@ use crate::execute::Execution;
 use crate::graph::{self, Graph, Missing};
 use crate::signature::{Destination, Input, Origin, Signature};
 use crate::weights::{State, Weights};
-use crate::{
-    Context, ProgramError, Tensor, Value, aliases, archive, kernels, schema, threads,
-};
+use crate::{Context, ProgramError, Tensor, Value, aliases, archive, kernels, schema, threads};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;

@@ -7,7 +7,8 @@ pub fn limits(cause: &io::Error) -> String {
     match cause.raw_os_error() {
         Some(libc::ENOMEM) => {
             let mappings = std::fs::read_to_string("/proc/sys/vm/max_map_count");
-            let mappings = mappings.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
+            let mappings =
+                mappings.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
             format!(
                 " (address space may be {} bytes: RLIMIT_AS; mappings may be {mappings}: vm.max_map_count)",
                 limit(libc::RLIMIT_AS as _)

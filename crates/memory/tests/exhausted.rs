@@ -87,7 +87,12 @@ fn a_touch_ends_with_a_message() {
 /// However many chunks there are, only those that are shown have mappings of their own.
 #[test]
 fn chunks_that_have_left_take_no_mapping() {
-    let count = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let count = || {
+        std::fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
+    };
     for backend in [Backend::Move, Backend::Share] {
         let space = AddressSpace::reserve(300, 4, 4096, Some(backend)).unwrap();
         space.open(0..4).unwrap();

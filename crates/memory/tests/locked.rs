@@ -20,8 +20,16 @@ const CHUNKS: u32 = 32;
 /// Bytes of memory of this process but for its program and libraries.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let lines = status.lines().filter(|line| line.starts_with("RssAnon:") || line.starts_with("RssShmem:"));
-    let kilobytes = lines.map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap());
+    let lines = status
+        .lines()
+        .filter(|line| line.starts_with("RssAnon:") || line.starts_with("RssShmem:"));
+    let kilobytes = lines.map(|line| {
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<usize>()
+            .unwrap()
+    });
     kilobytes.sum::<usize>() << 10
 }
 
@@ -74,7 +82,10 @@ fn holds(lock_before: bool) {
             });
             assert!(most - left >= 2 * CHUNK, "{left} of {most} bytes stay");
             // What else the process has counts when it is locked later.
-            assert!(!lock_before || most < 2 * CHUNK + SLACK, "{most} bytes of memory");
+            assert!(
+                !lock_before || most < 2 * CHUNK + SLACK,
+                "{most} bytes of memory"
+            );
         });
         if end == End::Exit(77) {
             eprintln!("memory may not be locked here");

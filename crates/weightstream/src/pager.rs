@@ -25,9 +25,6 @@ use weightstream_source::{Completion, ReadError, raise_urgency};
 /// In place of a weight that can't be read: NaN in every floating-point format.
 const SUBSTITUTE: u8 = 0xFF;
 
-/// Chunks that give way at once where the kernel has no mapping for one that is touched.
-const GIVING_WAY: usize = 16;
-
 /// How often the kernel is asked for a mapping that it refuses, and the time between: others in the process may give
 /// some back.
 const ATTEMPTS: usize = 200;
@@ -124,7 +121,10 @@ struct Unserved(Arc<Shared>);
 impl Drop for Unserved {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let _ = self.0.cause.set("a bug in weightstream: its thread panicked".into());
+            let _ = self
+                .0
+                .cause
+                .set("a bug in weightstream: its thread panicked".into());
         }
         self.0.ended.store(true, Ordering::SeqCst);
         self.0.space.close();
@@ -253,7 +253,11 @@ impl Pager {
                     return self.fail(&error);
                 }
             }
-            self.relieve(&mut actions);
+            if std::mem::take(&mut self.is_refused)
+                && let Err(error) = self.give_way()
+            {
+                return self.fail(&error);
+            }
             self.resume_paused();
             self.division.apply(&mut self.engine, self.loader.shelf());
             let patience = self.patience.decide(&mut self.engine, &mut actions, now);
@@ -285,23 +289,23 @@ impl Pager {
 
     /// What the pager can't go on after.
     fn fail(&self, error: &MemoryError) {
-        eprintln!("DEBUG {error} refusals {}", self.stats.refusals);
         log::error!("streaming ends: {error}");
         let _ = self.shared.cause.set(error.to_string());
     }
 
-    /// Gives mappings back where the kernel has none left for what is touched.
-    fn relieve(&mut self, actions: &mut Vec<Action>) {
-        if std::mem::take(&mut self.is_refused) {
-            self.stats.refusals += 1;
-            if self.stats.refusals == 1 {
-                log::warn!(
-                    "the kernel has no mapping left for a weight (vm.max_map_count): others give way, which takes time"
-                );
-            }
-            self.shared.space.prepare_withdrawals();
-            self.engine.relieve(GIVING_WAY, actions);
+    /// Gives mappings back where the kernel has none left: all that was touched has to be touched again.
+    fn give_way(&mut self) -> Result<(), MemoryError> {
+        self.stats.refusals += 1;
+        if self.stats.refusals == 1 {
+            log::warn!(
+                "the kernel has no mapping left for weights (vm.max_map_count): they leave memory early and are read again"
+            );
         }
+        let touched = self.engine.drop_touched();
+        if touched.is_empty() {
+            self.shared.space.spend_spare();
+        }
+        patiently(|| self.shared.space.withdraw_together(&touched))
     }
 
     fn now(&self) -> u64 {
@@ -552,9 +556,11 @@ impl Pager {
                 );
             }
             Action::Withdraw { chunk, .. } => {
-                // Where the kernel refuses, the chunk is still there and its slot not free: going on would read into
-                // memory that is in use.
-                patiently(|| self.shared.space.reclaim(chunk))?;
+                if self.shared.space.reclaim(chunk).is_err() {
+                    // The chunk is still there and its slot not free: going on would read into memory that is in use.
+                    self.give_way()?;
+                    patiently(|| self.shared.space.reclaim(chunk))?;
+                }
                 self.recorder.add(|| Record {
                     kind: RecordKind::Withdraw,
                     start_ns: now,

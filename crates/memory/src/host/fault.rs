@@ -224,9 +224,7 @@ unsafe fn address_of(info: *const libc::siginfo_t, context: *const libc::c_void)
 #[cfg(not(target_vendor = "apple"))]
 unsafe fn is_raised(info: *const libc::siginfo_t) -> bool {
     // SAFETY: the kernel fills in who sent a signal with this code.
-    unsafe {
-        (*info).si_code == libc::SI_TKILL && (*info).si_pid() as u32 == std::process::id()
-    }
+    unsafe { (*info).si_code == libc::SI_TKILL && (*info).si_pid() as u32 == std::process::id() }
 }
 
 #[cfg(target_vendor = "apple")]

@@ -13,11 +13,7 @@ pub fn unblock_faults() -> bool {
         let mut before = MaybeUninit::zeroed();
         libc::sigemptyset(signals.as_mut_ptr());
         libc::sigaddset(signals.as_mut_ptr(), SIGNAL);
-        libc::pthread_sigmask(
-            libc::SIG_UNBLOCK,
-            signals.as_ptr(),
-            before.as_mut_ptr(),
-        );
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, signals.as_ptr(), before.as_mut_ptr());
         libc::sigismember(before.as_ptr(), SIGNAL) == 1
     }
 }

@@ -88,13 +88,18 @@ impl MovePages for Pages {
         })
     }
 
-    fn prepare_withdrawals(&self) {}
-
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         self.exclusively(chunk, || {
             self.take(&self.addresses[chunk as usize], &self.slots[slot as usize]);
         })
     }
+
+    fn withdraw_run(&self, run: &[(u32, u32)]) -> Result<(), MemoryError> {
+        run.iter()
+            .try_for_each(|&(chunk, slot)| self.withdraw(chunk, slot))
+    }
+
+    fn spend_spare(&self) {}
 }
 
 type Space = Arc<AddressSpace<Pages>>;

@@ -5,9 +5,8 @@ use super::mapping::{Mapping, forbid, last_error, protect};
 use super::shared::SharedMemory;
 use super::spare::Spare;
 use crate::MemoryError;
-use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How pages move between a slot and an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +32,15 @@ pub trait MovePages {
     /// Makes the bytes of `slot` readable at `chunk`'s address, in one step.
     fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
 
-    /// Has what [`withdraw`](Self::withdraw) needs where mappings run out, as far as the kernel has it. Until it has, it
-    /// refuses to publish.
-    fn prepare_withdrawals(&self);
-
     /// Takes the bytes away from `chunk`'s address and back into `slot`. A touch meanwhile faults; it never reads zeros.
     fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError>;
+
+    /// As [`withdraw`](Self::withdraw), of a run of chunks that follow each other, each with its slot. Neighbours may
+    /// share a mapping: that of a whole run ends without making more.
+    fn withdraw_run(&self, run: &[(u32, u32)]) -> Result<(), MemoryError>;
+
+    /// Gives the mappings that are kept for withdrawing to whoever publishes.
+    fn spend_spare(&self);
 }
 
 /// The pool's slots and the model's addresses.
@@ -50,18 +52,8 @@ pub struct Pages {
     shared: Option<SharedMemory>,
     /// Which slots can be used. The others can't be touched: `mlockall` would have memory for them at once.
     opened: Vec<AtomicBool>,
-    spare_for_showing: Spare,
-    spare_for_hiding: Spare,
-    /// How many chunks are still to be hidden before the former are taken back.
-    lent: AtomicU32,
+    spare: Spare,
 }
-
-/// Pages of spare mappings: enough to show a few chunks where there are none, and always enough to hide one.
-const FOR_SHOWING: usize = 8;
-const FOR_HIDING: usize = 6;
-
-/// What was lent for showing is in use then, and would be missed at once.
-const LENT: u32 = 100;
 
 impl Pages {
     pub fn reserve(
@@ -72,9 +64,8 @@ impl Pages {
     ) -> Result<Self, MemoryError> {
         let addresses = Mapping::reserve(chunks * chunk_bytes, libc::PROT_NONE)?;
         let pool_bytes = slots * chunk_bytes;
-        let spare_bytes = [FOR_SHOWING, FOR_HIDING].map(Spare::bytes);
-        let pool = Mapping::reserve(pool_bytes + spare_bytes[0] + spare_bytes[1], libc::PROT_NONE)?;
-        let spare = pool.base() + pool_bytes;
+        let pool = Mapping::reserve(pool_bytes + Spare::bytes(), libc::PROT_NONE)?;
+        let spare = Spare::keep(pool.base() + pool_bytes);
         let shared = match backend {
             Backend::Move => None,
             Backend::Share => Some(SharedMemory::new(slots, chunk_bytes)?),
@@ -85,9 +76,7 @@ impl Pages {
             chunk_bytes,
             shared,
             opened: (0..slots).map(|_| AtomicBool::new(false)).collect(),
-            spare_for_showing: Spare::keep(spare, FOR_SHOWING),
-            spare_for_hiding: Spare::keep(spare + spare_bytes[0], FOR_HIDING),
-            lent: AtomicU32::new(0),
+            spare,
         })
     }
 
@@ -109,13 +98,8 @@ impl Pages {
 
     /// Has slots take memory as they are written to. Not for two threads at once.
     pub fn open(&self, slots: Range<u32>) -> Result<(), MemoryError> {
-        let mut closed = slots.filter(|&slot| !self.is_open(slot)).peekable();
-        while let Some(first) = closed.next() {
-            let mut end = first + 1;
-            while closed.next_if_eq(&end).is_some() {
-                end += 1;
-            }
-            self.spare_for_hiding.lend(|| self.open_all(first..end))?;
+        for run in runs(slots.filter(|&slot| !self.is_open(slot))) {
+            self.spare.lend(|| self.open_all(run.clone()))?;
         }
         Ok(())
     }
@@ -196,38 +180,6 @@ impl MovePages for Pages {
     }
 
     fn publish(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
-        if self.spare_for_hiding.is_lent() {
-            return Err(MemoryError::Mapping {
-                action: "showing a chunk",
-                bytes: self.chunk_bytes,
-                cause: io::Error::from_raw_os_error(libc::ENOMEM),
-            });
-        }
-        self.spare_for_showing.lend(|| {
-            self.show(chunk, slot).inspect_err(|_| {
-                self.lent.store(LENT, Ordering::Relaxed);
-            })
-        })
-    }
-
-    fn prepare_withdrawals(&self) {
-        self.spare_for_hiding.take_back();
-    }
-
-    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
-        self.spare_for_hiding.lend(|| self.hide(chunk, slot))?;
-        self.prepare_withdrawals();
-        match self.lent.load(Ordering::Relaxed) {
-            0 => self.spare_for_showing.take_back(),
-            // Where more was lent meanwhile, somewhat sooner.
-            lent => self.lent.store(lent - 1, Ordering::Relaxed),
-        }
-        Ok(())
-    }
-}
-
-impl Pages {
-    fn show(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
         if let Some(shared) = &self.shared {
             // SAFETY: a chunk's bytes lie in our reservation of addresses.
@@ -241,6 +193,48 @@ impl Pages {
         })
     }
 
+    fn withdraw(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
+        self.spare.lend(|| self.hide(chunk, slot))
+    }
+
+    fn withdraw_run(&self, run: &[(u32, u32)]) -> Result<(), MemoryError> {
+        let Some(&(first, _)) = run.first() else {
+            return Ok(());
+        };
+        if self.shared.is_none() {
+            // They are empty, so that it does not matter should the next step be refused.
+            let mut slots: Vec<u32> = run.iter().map(|&(_, slot)| slot).collect();
+            slots.sort_unstable();
+            for slots in runs(slots.into_iter()) {
+                let (start, bytes) = (self.slot(slots.start), slots.len() * self.chunk_bytes);
+                let writable = libc::PROT_READ | libc::PROT_WRITE;
+                self.spare
+                    .lend(|| protect(start as usize, bytes, writable))?;
+            }
+        }
+        let bytes = run.len() * self.chunk_bytes;
+        self.spare.lend(|| forbid(self.address(first), bytes))
+    }
+
+    fn spend_spare(&self) {
+        self.spare.give();
+    }
+}
+
+/// Numbers, in ascending order, as runs of those that follow each other.
+pub fn runs(numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = Range<u32>> {
+    let mut numbers = numbers.peekable();
+    std::iter::from_fn(move || {
+        let first = numbers.next()?;
+        let mut end = first + 1;
+        while numbers.next_if_eq(&end).is_some() {
+            end += 1;
+        }
+        Some(first..end)
+    })
+}
+
+impl Pages {
     fn hide(&self, chunk: u32, slot: u32) -> Result<(), MemoryError> {
         let (address, bytes) = (self.address(chunk), self.chunk_bytes);
         if self.shared.is_some() {

@@ -1,7 +1,7 @@
 //! One model's addresses and the pool behind them.
 
 use super::mapping::page_bytes;
-use super::pages::{Backend, MovePages, Pages};
+use super::pages::{Backend, MovePages, Pages, runs};
 use super::state::{ABSENCES, Cell, State};
 use crate::MemoryError;
 use crate::doorbell::Doorbell;
@@ -193,9 +193,44 @@ impl<P: MovePages> AddressSpace<P> {
         published.map(|()| true)
     }
 
-    /// After [`Event::Refused`]: sees to it that chunks can be withdrawn, which comes before publishing any.
-    pub fn prepare_withdrawals(&self) {
-        self.pages.prepare_withdrawals();
+    /// Makes published chunks absent, in ascending order, where the kernel has no mapping left: together they give
+    /// more back than one by one, and need none to spare. Those that are not published stay as they are.
+    ///
+    /// # Errors
+    /// The kernel refused: some of the chunks are as they were.
+    pub fn withdraw_together(&self, chunks: &[u32]) -> Result<(), MemoryError> {
+        let mut claimed = Vec::new();
+        for &chunk in chunks {
+            if let Some(cell) = self.cell(chunk)
+                && let seen @ State::Published(slot) = cell.get()
+                && cell.swap(seen, State::Moving)
+            {
+                claimed.push((chunk, slot));
+            }
+        }
+        let mut rest = &claimed[..];
+        let mut refused = Ok(());
+        for run in runs(claimed.iter().map(|&(chunk, _)| chunk)) {
+            let (these, others) = rest.split_at(run.len());
+            rest = others;
+            let withdrawn = self.pages.withdraw_run(these);
+            for &(chunk, slot) in these {
+                if let Some(cell) = self.cell(chunk) {
+                    cell.set(match withdrawn {
+                        Ok(()) => self.absent(),
+                        Err(_) => State::Published(slot),
+                    });
+                }
+            }
+            refused = refused.and(withdrawn);
+        }
+        refused
+    }
+
+    /// After [`Event::Refused`], where there is nothing to withdraw: gives the mappings that are kept for that to whoever
+    /// publishes.
+    pub fn spend_spare(&self) {
+        self.pages.spend_spare();
     }
 
     /// Makes a chunk absent; its slot, if it had one, is free afterwards.

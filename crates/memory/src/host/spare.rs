@@ -3,56 +3,59 @@
 use super::mapping::{page_bytes, protect};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Two mappings each. To withdraw a chunk takes up to a dozen for a moment.
+const PAGES: usize = 8;
+
 /// A few pages of a reservation, every other one readable, so that no two of them can be one mapping. Given back, they
-/// are one with what lies around them.
+/// are one with what lies around them. For one thread at a time.
 pub struct Spare {
     at: usize,
-    pages: usize,
-    lent: AtomicBool,
+    given: AtomicBool,
 }
 
 impl Spare {
-    /// How much of a reservation `pages` such pages take; each is two mappings.
-    pub fn bytes(pages: usize) -> usize {
-        (2 * pages + 1) * page_bytes()
+    /// How much of a reservation they take.
+    pub fn bytes() -> usize {
+        (2 * PAGES + 1) * page_bytes()
     }
 
     /// Of the untouchable [`bytes`](Self::bytes) from `at` on, which are for nobody else.
-    pub fn keep(at: usize, pages: usize) -> Self {
+    pub fn keep(at: usize) -> Self {
         let spare = Self {
             at,
-            pages,
-            lent: AtomicBool::new(true),
+            given: AtomicBool::new(true),
         };
         spare.take_back();
         spare
     }
 
-    /// What the kernel refuses to `act` is tried again with these mappings given back.
+    /// What the kernel refuses to `act` is tried again with these mappings given back, and they are taken again after.
     pub fn lend<E>(&self, act: impl Fn() -> Result<(), E>) -> Result<(), E> {
         act().or_else(|_| {
-            self.lent.store(true, Ordering::SeqCst);
-            self.each(libc::PROT_NONE);
+            self.give();
             act()
-        })
+        })?;
+        self.take_back();
+        Ok(())
     }
 
-    /// Whether some are lent: what mappings there are, are for who borrowed them.
-    pub fn is_lent(&self) -> bool {
-        self.lent.load(Ordering::SeqCst)
+    /// Gives them to whoever comes first.
+    pub fn give(&self) {
+        self.given.store(true, Ordering::Relaxed);
+        self.each(libc::PROT_NONE);
     }
 
-    /// Takes back what was lent, as far as the kernel has it. Not for two threads at once.
-    pub fn take_back(&self) {
-        if self.is_lent() {
+    /// As many as the kernel has.
+    fn take_back(&self) {
+        if self.given.load(Ordering::Relaxed) {
             let complete = self.each(libc::PROT_READ);
-            self.lent.store(!complete, Ordering::SeqCst);
+            self.given.store(!complete, Ordering::Relaxed);
         }
     }
 
     /// Whether the kernel lets all pages have it.
     fn each(&self, protection: libc::c_int) -> bool {
-        (0..self.pages).all(|page| {
+        (0..PAGES).all(|page| {
             let at = self.at + (2 * page + 1) * page_bytes();
             protect(at, page_bytes(), protection).is_ok()
         })
