@@ -25,6 +25,9 @@ class ClosedError(WeightstreamError):
 def use_signal(number: int) -> None:
     """Send the main thread this signal when look() may have something to raise."""
 
+def ensure_fault_handler() -> None:
+    """Put the handler of touches in front again, and unblock its signal in this thread."""
+
 def look(only: bool) -> None:
     """Raise what this thread's use of weights outside of blocks led to: ReadError, WriteError, ClosedError.
 

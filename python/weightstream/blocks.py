@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from weightstream.errors import ClosedError
-from weightstream.guard import guard_backward, guard_graph
+from weightstream.guard import begin_graph, guard_backward, guard_graph
 from weightstream.hook import Hook
 from weightstream.slices import install_slices
 
@@ -83,6 +83,8 @@ class Enter(_AtBlock):
     def __call__(self, module: nn.Module, args: Any) -> None:
         """Raise a pending ReadError of this pass, or ClosedError."""
         if torch.compiler.is_compiling():
+            if self.block == 0 and not _is_exporting():
+                begin_graph(self.streamed.number)
             return
         self.streamed.stream.enter(self.block)
         if self.streamed.progress is not None:

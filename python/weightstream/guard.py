@@ -67,6 +67,11 @@ def guard_backward(stream: _native.Stream, output: Any) -> None:
             leaf.register_hook(_Backward(stream))  # type: ignore[no-untyped-call]
 
 
+def begin_graph(number: int) -> None:
+    """While a compiler traces: a pass of stream `number` begins here, in whatever thread runs the graph."""
+    torch.ops.weightstream.begin(number)
+
+
 def guard_graph(number: int, output: Any) -> Any:
     """While a compiler traces: `output` of a module of stream `number`, handed on if nothing was missing."""
     tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
@@ -122,6 +127,13 @@ def _check(outputs: list[torch.Tensor], number: int) -> None:
         stream.check()
 
 
+@torch.library.custom_op("weightstream::begin", mutates_args=(), schema="(int number) -> ()")
+def _begin(number: int) -> None:
+    stream = _streams.get(number)
+    if stream is not None and not stream.closed:
+        stream.mark()
+
+
 @torch.library.custom_op("weightstream::check_backward", mutates_args=())
 def _check_backward(grad: torch.Tensor, number: int) -> None:
     stream = _streams.get(number)
@@ -129,10 +141,11 @@ def _check_backward(grad: torch.Tensor, number: int) -> None:
         _Backward(stream)(grad)
 
 
+_begin.register_fake(lambda number: None)
 _check.register_fake(lambda outputs, number: None)
 _check_backward.register_fake(lambda grad, number: None)
 # Operators without a result; without this, compilers would leave them out.
-for _name in ("check", "check_backward"):
+for _name in ("begin", "check", "check_backward"):
     effects._register_effectful_op(
         getattr(torch.ops.weightstream, _name).default, effects._EffectType.ORDERED
     )

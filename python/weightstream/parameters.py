@@ -16,7 +16,8 @@ from weightstream.deferred import Deferred, Source
 from weightstream.errors import CheckpointError, WeightstreamError
 from weightstream.freezing import Freezing
 from weightstream.gather import permuted
-from weightstream.protection import protect_tensor
+from weightstream.in_front import stay_in_front
+from weightstream.protection import keep_unshared, protect_tensor
 from weightstream.side_files import SideFile
 from weightstream.slices import is_sliced
 from weightstream.stored import Stored
@@ -227,6 +228,7 @@ def place(
         for slot, stored in streamed
     ]
     written = [index for index, (slot, _) in enumerate(streamed) if slot.is_written]
+    stay_in_front()
     if isinstance(memory, Share):
         budget, priority = memory.budget.native, memory.priority
         stream = _native.Stream(contents, parameters, 0, budget, priority, written)
@@ -241,6 +243,7 @@ def place(
     for (slot, stored), address in zip(streamed, stream.addresses(), strict=True):
         slot.put(_tensor_at(address, stored, stream))
         protect_tensor(slot.tensor, stream, slot.names[0], freezing, is_written=slot.is_written)
+        keep_unshared(slot.tensor, slot.names[0])
     return stream, [slot for slot, _ in streamed]
 
 

@@ -57,6 +57,16 @@ def protect_tensor(
     freezing.watch(tensor, name)
 
 
+def keep_unshared(tensor: torch.Tensor, name: str) -> None:
+    """Refuse to move a streamed tensor of the host to shared memory, as queues between processes do.
+
+    All tensors over the same memory are kept: views, copies, `.data`.
+    """
+    storage = tensor.untyped_storage()
+    # What everything that shares comes to. Attributes of the instance go before the class's methods.
+    storage.__dict__.update(_share_fd_cpu_=_Unshared(name), _share_filename_cpu_=_Unshared(name))
+
+
 def protect_module(
     module: nn.Module, streamed: Sequence[torch.Tensor], whole: Whole | None = None
 ) -> list[RemovableHandle]:
@@ -147,6 +157,19 @@ def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
         size = format_bytes(tensor.nbytes)
         _logger.info("a deep copy of a streamed weight takes %s of memory, beside the budget", size)
     return _copy(tensor)
+
+
+class _Unshared:
+    """In place of a storage's methods that move it to shared memory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *args: object) -> Any:
+        raise TypeError(
+            f"{self._name} is streamed and can't be shared with another process, which would load all of it "
+            "outside of the budget: stream the checkpoint there, or share a copy (weight.clone())"
+        )
 
 
 class _Apply:

@@ -29,6 +29,19 @@ impl Engine {
         }
     }
 
+    /// Drops all chunks that were touched, whatever they are worth, for the pager to withdraw together: where the kernel
+    /// has no mapping left. They are in ascending order.
+    pub fn drop_touched(&mut self) -> Vec<Chunk> {
+        let is_touched = |chunk: &Chunk| matches!(self.pool.get(*chunk), Residence::Touched { .. });
+        let mut touched: Vec<Chunk> = self.pool.occupants().filter(is_touched).collect();
+        touched.sort_unstable();
+        let mut withdrawn = Vec::new();
+        touched
+            .iter()
+            .for_each(|&chunk| self.withdraw(chunk, &mut withdrawn));
+        touched
+    }
+
     /// The chunk touched longest ago that the plan doesn't keep: its next use is a whole pass away.
     fn oldest_passed(&mut self, guard: usize, soon: Option<&ChunkSet>) -> Option<Chunk> {
         let mut skipped = Vec::new();

@@ -44,6 +44,7 @@ mod schema;
 mod signature;
 mod structure;
 mod tensor;
+mod threads;
 mod value;
 mod weights;
 

@@ -4,7 +4,7 @@ use crate::execute::Execution;
 use crate::graph::{self, Graph, Missing};
 use crate::signature::{Destination, Input, Origin, Signature};
 use crate::weights::{State, Weights};
-use crate::{Context, ProgramError, Tensor, Value, aliases, archive, kernels, schema};
+use crate::{Context, ProgramError, Tensor, Value, aliases, archive, kernels, schema, threads};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -77,8 +77,9 @@ impl Program {
     ///
     /// # Errors
     /// Files that can't be read, another version of the format, operators that are not known (all of them at once),
-    /// or a budget that is too small.
+    /// a budget that is too small, or no threads.
     pub fn open(path: &Path, options: Options) -> Result<Self, ProgramError> {
+        let processors = threads::start()?;
         let found = archive::read(path, options.model.as_deref())?;
         let program = &found.program;
         let mut missing = Missing::default();
@@ -147,7 +148,7 @@ impl Program {
             })
             .collect();
         let arena = Arc::new(Arena::default());
-        let threads = options.threads.unwrap_or_else(rayon::current_num_threads);
+        let threads = options.threads.unwrap_or(processors);
         Ok(Self {
             graph,
             signature,
@@ -221,6 +222,7 @@ impl Program {
         run: Run<'_>,
     ) -> Result<(Vec<Value>, Report), ProgramError> {
         self.signature.check(inputs)?;
+        threads::unblock();
         if !self.has_state() {
             return self.pass(inputs, None, run.cancel, run.progress);
         }

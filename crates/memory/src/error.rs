@@ -1,10 +1,11 @@
+use crate::limits::limits;
 use std::io;
 
 /// Why an address space could not be made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
     /// The kernel refused a mapping.
-    #[error("{action} of {bytes} bytes failed: {cause}")]
+    #[error("{action} of {bytes} bytes failed: {cause}{}", limits(cause))]
     Mapping {
         /// What was being done, in words.
         action: &'static str,

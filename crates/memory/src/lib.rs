@@ -15,9 +15,11 @@ mod error;
 #[cfg(not(test))]
 mod futex;
 mod host;
+mod limits;
 mod sync;
 
 pub use error::MemoryError;
 pub use host::{
     AddressSpace, Backend, Event, Registration, current_thread, ensure_fault_handler, page_bytes,
+    unblock_faults,
 };

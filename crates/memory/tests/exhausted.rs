@@ -56,6 +56,7 @@ fn space(backend: Backend) -> Registration {
     let space = Arc::new(AddressSpace::reserve(5, 5, CHUNK, Some(backend)).unwrap());
     // Chunks 1 and 3, from slots 3 and 1: neither has a neighbour to merge with.
     for (chunk, slot) in [(1, 3), (3, 1)] {
+        space.open(slot..slot + 1).unwrap();
         unsafe { space.slot(slot).write_bytes(chunk as u8, CHUNK) };
         space.mark_ready(chunk, slot);
     }
@@ -71,11 +72,59 @@ fn a_touch_ends_with_a_message() {
     for backend in [Backend::Move, Backend::Share] {
         let (end, words) = run(|| {
             let registration = space(backend);
-            Taken::default().leave(0);
-            byte(registration.space(), 1);
+            let mut taken = Taken::default();
+            // The first uses mappings that were kept for it.
+            for chunk in [1, 3] {
+                taken.leave(0);
+                byte(registration.space(), chunk);
+            }
         });
         assert_eq!(end, End::Signal(libc::SIGSEGV));
         assert!(words.contains("vm.max_map_count"), "{words}");
+    }
+}
+
+/// However many chunks there are, only those that are shown have mappings of their own.
+#[test]
+fn chunks_that_have_left_take_no_mapping() {
+    let count = || {
+        std::fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
+    };
+    for backend in [Backend::Move, Backend::Share] {
+        let space = AddressSpace::reserve(300, 4, 4096, Some(backend)).unwrap();
+        space.open(0..4).unwrap();
+        let before = count();
+        for chunk in 0..300 {
+            let slot = chunk * 7 % 4;
+            space.mark_ready(chunk, slot);
+            space.publish(chunk).unwrap();
+            assert_eq!(space.withdraw(chunk).unwrap(), Some(slot));
+        }
+        assert!(count() < before + 30, "{} after {before}", count());
+    }
+}
+
+/// A chunk can leave where the process has as many mappings as it may: that is what frees some.
+#[test]
+fn a_chunk_leaves_without_a_mapping_to_spare() {
+    for backend in [Backend::Move, Backend::Share] {
+        let (end, words) = run(|| {
+            let registration = space(backend);
+            let space = registration.space();
+            assert_eq!(byte(space, 1), 1);
+            let mut taken = Taken::default();
+            taken.leave(0);
+            assert_eq!(space.withdraw(1).unwrap(), Some(3));
+            assert!(!space.is_published(1));
+            taken.give_back(100);
+            unsafe { space.slot(3).write_bytes(5, CHUNK) };
+            space.mark_ready(4, 3);
+            assert_eq!((byte(space, 4), byte(space, 3)), (5, 3));
+        });
+        assert_eq!(end, End::Exit(0), "{backend:?}: {words}");
     }
 }
 
@@ -89,6 +138,9 @@ fn a_refused_publish_or_withdraw_changes_nothing() {
             for spare in 0..14 {
                 let registration = space(backend);
                 let space = registration.space();
+                // Takes what the space has kept for it.
+                taken.leave(0);
+                assert_eq!(byte(space, 3), 3);
                 taken.leave(spare);
                 let done = space.publish(1).is_ok();
                 published += usize::from(done);

@@ -107,12 +107,18 @@ impl Weight {
     fn load(&self) {
         let space = self.registration.space();
         space.withdraw(0).unwrap();
+        space.open(0..1).unwrap();
         unsafe { space.slot(0).write_bytes(7, CHUNK) };
         space.mark_ready(0, 0);
     }
 
     fn is_right(&self) -> bool {
         read(self.registration.space().base()) == 7
+    }
+
+    /// As `is_right`, by another byte.
+    fn is_other_right(&self) -> bool {
+        read(self.registration.space().base() + 4096) == 7
     }
 }
 
@@ -169,6 +175,69 @@ fn ours_comes_back_in_front_and_both_work() {
         // Theirs, then the one that was there before both.
         assert_eq!((end, &words[..]), (End::Exit(last), words_of_theirs));
     }
+}
+
+#[test]
+fn a_handler_after_ours_that_raises_again_lets_weights_through() {
+    let (end, words) = run(|| {
+        install(libc::SIG_DFL, 0);
+        let weight = weight();
+        install_raising();
+        assert!(weight.is_right());
+        weight.load();
+        assert!(weight.is_right());
+        // Ours is back in front. A thread that shows its parent's last fault, until it has one of its own.
+        weight.load();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                install_raising();
+                assert!(weight.is_other_right());
+            });
+        });
+    });
+    assert_eq!(
+        (end, words.matches("a fault").count()),
+        (End::Exit(0), 2),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_signal_that_is_raised_for_other_reasons_ends_the_process() {
+    for theirs in [|| (), install_raising as fn()] {
+        for elsewhere in [false, true] {
+            let (end, words) = run(|| {
+                install(libc::SIG_DFL, 0);
+                let weight = weight();
+                assert!(weight.is_right());
+                theirs();
+                let raise = || unsafe { libc::raise(libc::SIGSEGV) };
+                match elsewhere {
+                    false => raise(),
+                    true => std::thread::scope(|scope| scope.spawn(raise).join().unwrap()),
+                };
+            });
+            assert_eq!(end, End::Signal(libc::SIGSEGV), "{words}");
+        }
+    }
+}
+
+#[test]
+fn the_handler_that_was_installed_last_is_the_first_to_get_a_foreign_fault() {
+    let (end, words) = run(|| {
+        install(libc::SIG_DFL, 0);
+        ensure_fault_handler();
+        for _ in 0..3 {
+            install_ending();
+            ensure_fault_handler();
+            install(libc::SIG_DFL, 0);
+            ensure_fault_handler();
+        }
+        install_ending();
+        ensure_fault_handler();
+        read(FOREIGN);
+    });
+    assert_eq!(end, End::Exit(42), "{words}");
 }
 
 #[test]

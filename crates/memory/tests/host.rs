@@ -26,6 +26,7 @@ fn space(chunks: u32, slots: u32, backend: Backend) -> (Arc<AddressSpace>, Regis
 }
 
 fn fill(space: &AddressSpace, slot: u32, value: u8) {
+    space.open(slot..slot + 1).unwrap();
     unsafe { space.slot(slot).write_bytes(value, CHUNK) };
 }
 

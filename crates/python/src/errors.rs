@@ -80,7 +80,7 @@ pub fn from_stream(error: StreamError) -> PyErr {
         | StreamError::Memory(_)
         | StreamError::Thread(_)
         | StreamError::Forked
-        | StreamError::Ended => WeightstreamError::new_err(words),
+        | StreamError::Ended(_) => WeightstreamError::new_err(words),
     }
 }
 

@@ -11,6 +11,7 @@ mod device;
 mod errors;
 mod faults;
 mod logging;
+mod openmp;
 mod packed;
 mod program;
 mod small_file;
@@ -39,6 +40,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(small_file::inside, module)?)?;
     module.add_function(wrap_pyfunction!(packed::seal, module)?)?;
     module.add_function(wrap_pyfunction!(packed::count_damages, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::ensure_fault_handler, module)?)?;
     #[cfg(target_os = "linux")]
     {
         module.add_class::<device::Device>()?;

@@ -4,7 +4,7 @@ use crate::boundary::{caught, detached};
 use crate::budget::Budget;
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
-use crate::{alarm, faults, logging};
+use crate::{alarm, faults, logging, openmp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -73,6 +73,7 @@ impl Stream {
             .map(|parameter| parameter.0)
             .collect();
         let stream = detached(python, || {
+            openmp::unblock_team();
             let options = || {
                 faults::told(Options {
                     writable: writable.clone(),
@@ -110,7 +111,11 @@ impl Stream {
 
     #[pyo3(signature = (block = None))]
     fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
-        detached(python, || self.stream.enter(block))?.map_err(from_stream)
+        detached(python, || {
+            openmp::unblock_team();
+            self.stream.enter(block)
+        })?
+        .map_err(from_stream)
     }
 
     #[pyo3(signature = (block = None))]
@@ -121,7 +126,11 @@ impl Stream {
     }
 
     fn mark(&self, python: Python<'_>) -> PyResult<u64> {
-        detached(python, || self.stream.mark())?.map_err(from_stream)
+        detached(python, || {
+            openmp::unblock_team();
+            self.stream.mark()
+        })?
+        .map_err(from_stream)
     }
 
     #[pyo3(signature = (mark = None))]
@@ -184,6 +193,13 @@ impl Drop for Stream {
             self.stream.close();
         }
     }
+}
+
+/// Puts the handler of touches back in front of one that was installed since, and unblocks its signal in the calling
+/// thread.
+#[pyfunction]
+pub fn ensure_fault_handler(python: Python<'_>) {
+    python.detach(weightstream::ensure_fault_handler);
 }
 
 /// The counters as a dict.

@@ -50,8 +50,8 @@ pub enum StreamError {
     /// The files don't have bytes that weights are made of.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The pager thread could not be started.
-    #[error("can't start the thread that reads: {0}")]
+    /// A thread could not be started.
+    #[error("can't start a thread: {0}")]
     Thread(std::io::Error),
     /// No memory for the buffers that coded weights are read into.
     #[error("no memory for buffers of {bytes} bytes")]
@@ -67,11 +67,9 @@ pub enum StreamError {
         "this stream belongs to the parent process: load the model in the child, or start children with 'spawn'"
     )]
     Forked,
-    /// The thread that reads has ended by itself; the log says why.
-    #[error(
-        "streaming has ended: the kernel refused to move memory (see the log; is vm.max_map_count reached?)"
-    )]
-    Ended,
+    /// The thread that reads has ended by itself, for this reason.
+    #[error("streaming has ended: {0}")]
+    Ended(String),
     /// The stream was closed.
     #[error("this stream is closed")]
     Closed,

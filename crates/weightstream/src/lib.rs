@@ -57,5 +57,7 @@ pub use weightstream_checkpoint::{
     identity, inside,
 };
 pub use weightstream_governor as governor;
-pub use weightstream_memory::{Backend as MemoryBackend, MemoryError};
+pub use weightstream_memory::{
+    Backend as MemoryBackend, MemoryError, ensure_fault_handler, unblock_faults,
+};
 pub use weightstream_source as source;

@@ -16,8 +16,8 @@ use crossbeam_queue::SegQueue;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use weightstream_checkpoint::Layout;
 use weightstream_engine::{Action, Engine, Marker, Residence};
 use weightstream_memory::{AddressSpace, Event, MemoryError};
@@ -25,6 +25,11 @@ use weightstream_source::{Completion, ReadError, raise_urgency};
 
 /// In place of a weight that can't be read: NaN in every floating-point format.
 const SUBSTITUTE: u8 = 0xFF;
+
+/// How often the kernel is asked for a mapping that it refuses, and the time between: others in the process may give
+/// some back.
+const ATTEMPTS: usize = 200;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Passes at once that are told of.
 const PASSES: usize = 256;
@@ -66,6 +71,8 @@ pub struct Shared {
     pub alarm: Option<Alarm>,
     /// The pager has ended: nobody answers any more.
     pub ended: AtomicBool,
+    /// Why, unless it was told to.
+    pub cause: OnceLock<String>,
     pub stats: Mutex<Stats>,
 }
 
@@ -100,12 +107,29 @@ fn from_token(token: u64) -> (u32, u32) {
     (token as u32, (token >> 32) as u32)
 }
 
+/// What the kernel answers to `attempt` in the end: where it has no mapping to spare, it may have one later.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, MemoryError>) -> Result<T, MemoryError> {
+    for _ in 0..ATTEMPTS {
+        if let Ok(done) = attempt() {
+            return Ok(done);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    attempt()
+}
+
 /// When the pager is gone, by whatever way, nobody may wait for it: who touches an absent weight gets a substitute from
 /// then on, and the error at the end of its block.
 struct Unserved(Arc<Shared>);
 
 impl Drop for Unserved {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self
+                .0
+                .cause
+                .set("a bug in weightstream: its thread panicked".into());
+        }
         self.0.ended.store(true, Ordering::SeqCst);
         self.0.space.close();
     }
@@ -162,6 +186,8 @@ pub struct Pager {
     passes: HashMap<u32, Pass>,
     patience: Patience,
     division: Division,
+    /// The kernel has refused touches their mapping.
+    is_refused: bool,
     resizing: Vec<Sender<()>>,
     settling: Vec<Sender<()>>,
     recorder: Recorder,
@@ -196,6 +222,7 @@ impl Pager {
             passes: HashMap::new(),
             patience: Patience::default(),
             division,
+            is_refused: false,
             resizing: Vec::new(),
             settling: Vec::new(),
             recorder: Recorder::default(),
@@ -233,17 +260,20 @@ impl Pager {
                     return;
                 }
                 if let Err(error) = self.obey(command, &mut actions) {
-                    log::error!("streaming ends: {error}");
-                    return;
+                    return self.fail(&error);
                 }
+            }
+            if std::mem::take(&mut self.is_refused)
+                && let Err(error) = self.give_way()
+            {
+                return self.fail(&error);
             }
             self.resume_paused();
             self.division.apply(&mut self.engine, self.loader.shelf());
             let patience = self.patience.decide(&mut self.engine, &mut actions, now);
             for action in actions.drain(..) {
                 if let Err(error) = self.act(action, now) {
-                    log::error!("streaming ends: {error}");
-                    return;
+                    return self.fail(&error);
                 }
             }
             let depth = self.loader.depth().min(self.engine.depth());
@@ -265,6 +295,27 @@ impl Pager {
             let timeout = paused.into_iter().chain(patience).min();
             self.shared.space.wait(rings, timeout);
         }
+    }
+
+    /// What the pager can't go on after.
+    fn fail(&self, error: &MemoryError) {
+        log::error!("streaming ends: {error}");
+        let _ = self.shared.cause.set(error.to_string());
+    }
+
+    /// Gives mappings back where the kernel has none left: all that was touched has to be touched again.
+    fn give_way(&mut self) -> Result<(), MemoryError> {
+        self.stats.refusals += 1;
+        if self.stats.refusals == 1 {
+            log::warn!(
+                "the kernel has no mapping left for weights (vm.max_map_count): they leave memory early and are read again"
+            );
+        }
+        let touched = self.engine.drop_touched();
+        if touched.is_empty() {
+            self.shared.space.spend_spare();
+        }
+        patiently(|| self.shared.space.withdraw_together(&touched))
     }
 
     fn now(&self) -> u64 {
@@ -461,6 +512,7 @@ impl Pager {
                     .missing(thread, chunk, self.shared.layout.unit_at(offset));
             }
             Event::Writing { offset, thread } => return self.asked_to_write(offset, thread),
+            Event::Refused { .. } => self.is_refused = true,
             // After the end.
             Event::Lost { .. } => {}
             Event::Note { value, thread } => self.passed(Marker::from_number(value), thread, now),
@@ -556,6 +608,7 @@ impl Pager {
     fn act(&mut self, action: Action, now: u64) -> Result<(), MemoryError> {
         match action {
             Action::Read { chunk, slot } => {
+                patiently(|| self.shared.space.open(slot..slot + 1))?;
                 let bytes = match self.unreadable.get(&chunk) {
                     Some(error) => {
                         self.shared.complete(Completion {
@@ -578,9 +631,11 @@ impl Pager {
                 );
             }
             Action::Withdraw { chunk, .. } => {
-                // Refused only where the kernel runs out of mappings. The chunk is still there and its slot not free:
-                // going on would read into memory that is in use.
-                self.shared.space.reclaim(chunk)?;
+                if self.shared.space.reclaim(chunk).is_err() {
+                    // The chunk is still there and its slot not free: going on would read into memory that is in use.
+                    self.give_way()?;
+                    patiently(|| self.shared.space.reclaim(chunk))?;
+                }
                 self.recorder.add(|| Record {
                     kind: RecordKind::Withdraw,
                     start_ns: now,

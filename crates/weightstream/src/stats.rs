@@ -31,6 +31,8 @@ pub struct Stats {
     pub retries: u64,
     /// Weights that could not be read.
     pub errors: u64,
+    /// How often touches found that the kernel has no mapping left, and other weights gave way.
+    pub refusals: u64,
     /// Time in which at least one thread waited for a weight.
     pub stall_ns: u64,
     /// Time in which at least one read was under way.

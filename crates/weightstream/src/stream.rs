@@ -13,7 +13,7 @@ use crossbeam_queue::SegQueue;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use weightstream_checkpoint::{Content, Layout, Parameter};
@@ -111,6 +111,7 @@ impl Stream {
         let space = AddressSpace::reserve(chunks, chunks, chunk_size, options.backend)?
             .with_names(names(&cut.layout))
             .with_alarm(options.alarm);
+        space.open(0..cut.slots.min(chunks as usize) as u32)?;
         let space = Arc::new(space);
         let registration = Registration::new(Arc::clone(&space))?;
 
@@ -131,6 +132,7 @@ impl Stream {
             writable: options.writable.into_iter().collect(),
             alarm: options.alarm,
             ended: AtomicBool::new(false),
+            cause: OnceLock::new(),
             stats: Mutex::new(stats),
         });
         let loader = {
@@ -338,6 +340,7 @@ impl Stream {
         ranges: impl IntoIterator<Item = (usize, usize)>,
     ) -> Result<(), StreamError> {
         self.usable()?;
+        ensure_fault_handler();
         let chunks = self.chunks_of(ranges);
         self.announce_chunks(chunks.clone());
         let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
@@ -485,7 +488,10 @@ impl Stream {
         match self.shared.ended.load(Ordering::SeqCst) {
             false => Ok(()),
             true if self.is_closed() => Err(StreamError::Closed),
-            true => Err(StreamError::Ended),
+            true => {
+                let cause = self.shared.cause.get();
+                Err(StreamError::Ended(cause.cloned().unwrap_or_default()))
+            }
         }
     }
 

@@ -1,4 +1,26 @@
-//! Whether a fault was a write: each machine says so in a place of its own.
+//! Where a fault was, and whether it was a write: each machine says so in a place of its own.
+
+/// The address of the interrupted thread's last fault that became a signal, also where `context` belongs to a signal
+/// without an address. A thread that had none may show that of the thread that started it; 0 where the machine doesn't
+/// say.
+///
+/// # Safety
+/// `context` is what the kernel passed to a handler of a signal.
+pub unsafe fn last_fault(context: *const libc::c_void) -> usize {
+    // SAFETY: the kernel's third argument is a ucontext.
+    unsafe {
+        let _context = context.cast::<libc::ucontext_t>();
+        #[cfg(all(target_arch = "x86_64", not(target_vendor = "apple")))]
+        return (*_context).uc_mcontext.gregs[libc::REG_CR2 as usize] as usize;
+        #[cfg(all(target_arch = "aarch64", not(target_vendor = "apple")))]
+        return (*_context).uc_mcontext.fault_address as usize;
+        #[cfg(not(all(
+            any(target_arch = "x86_64", target_arch = "aarch64"),
+            not(target_vendor = "apple")
+        )))]
+        return 0;
+    }
+}
 
 /// Whether the fault that `context` belongs to was a write. False where the machine doesn't say.
 ///

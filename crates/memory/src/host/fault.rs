@@ -4,13 +4,15 @@
 //! was there before (faulthandler's, torch's, the user's), or dies as it would have. Everything reachable from
 //! [`handle`] uses atomics and system calls only: the interrupted code may hold any lock.
 
-use super::access::is_write;
+use super::access::{is_write, last_fault};
 use super::mapping::forbid;
+use super::mask::unblock_faults;
+use super::seen::Seen;
 use super::space::{AddressSpace, Incurable, Served, current_thread};
 use super::table::Table;
 use crate::MemoryError;
 use std::mem::MaybeUninit;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,19 +20,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 const LIMIT: usize = 4096;
 
 /// What a touch of reserved addresses raises.
-const SIGNAL: libc::c_int = if cfg!(target_vendor = "apple") {
+pub(super) const SIGNAL: libc::c_int = if cfg!(target_vendor = "apple") {
     libc::SIGBUS
 } else {
     libc::SIGSEGV
 };
 
 static TABLE: Table<AddressSpace, LIMIT> = Table::new();
+static SEEN: Seen = Seen::new();
 
 /// A handler that was in front when ours was installed. Leaked: another thread may be in it.
 struct Predecessor {
     action: libc::sigaction,
     /// The one that was found before this one.
     below: *const Predecessor,
+}
+
+impl Predecessor {
+    fn is(&self, action: &libc::sigaction) -> bool {
+        self.action.sa_sigaction == action.sa_sigaction
+    }
 }
 
 /// The predecessor found last; null before the first installation.
@@ -76,9 +85,11 @@ impl Drop for Registration {
     }
 }
 
-/// Installs the handler, or puts it back in front where another library has installed its own since (faulthandler
-/// for example). One system call where nothing is to be done. Not for use inside a signal handler.
+/// Has the calling thread's touches served: installs the handler, or puts it back in front where another library has
+/// installed its own since (faulthandler for example), and unblocks its signal, without which the kernel ends the
+/// process. Two system calls where nothing is to be done. Not for use inside a signal handler.
 pub fn ensure_fault_handler() {
+    unblock_faults();
     let ours = handle as *const () as usize;
     if PASSING.load(Ordering::SeqCst) != 0 {
         // Here no fault is being handled, so a handler that this thread handed one to has left by a long jump.
@@ -105,23 +116,41 @@ pub fn ensure_fault_handler() {
     }
 }
 
-/// Adds a predecessor that isn't known yet. Under the lock.
+/// Makes this predecessor the one found last; each is in the list once. Under the lock.
 fn remember(action: libc::sigaction) {
-    let top = PREDECESSORS.load(Ordering::SeqCst);
-    if top.is_null() {
+    // SAFETY: null or leaked below, never changed after.
+    let top = unsafe { PREDECESSORS.load(Ordering::SeqCst).cast_const().as_ref() };
+    if top.is_none() {
         // SAFETY: the function touches a static table and makes system calls, as a forked child is allowed to.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
     }
-    let mut known = top.cast_const();
-    // SAFETY: null or leaked below, never changed after.
-    while let Some(predecessor) = unsafe { known.as_ref() } {
-        if predecessor.action.sa_sigaction == action.sa_sigaction {
-            return;
-        }
-        known = predecessor.below;
+    if top.is_some_and(|top| top.is(&action)) {
+        return;
     }
-    let predecessor = Predecessor { action, below: top };
-    PREDECESSORS.store(Box::into_raw(Box::new(predecessor)), Ordering::SeqCst);
+    let below = without(top, &action).map_or(null(), std::ptr::from_ref);
+    let predecessor = Box::leak(Box::new(Predecessor { action, below }));
+    PREDECESSORS.store(predecessor, Ordering::SeqCst);
+}
+
+/// The list from `from` on without this action. What lies above it is made anew: the list may be in use.
+fn without(
+    from: Option<&'static Predecessor>,
+    action: &libc::sigaction,
+) -> Option<&'static Predecessor> {
+    let from = from?;
+    // SAFETY: null or leaked, never changed.
+    let below = unsafe { from.below.as_ref() };
+    if from.is(action) {
+        return below;
+    }
+    let rest = without(below, action).map_or(null(), std::ptr::from_ref);
+    if rest == from.below {
+        return Some(from);
+    }
+    Some(Box::leak(Box::new(Predecessor {
+        action: from.action,
+        below: rest,
+    })))
 }
 
 /// A child of fork has no pager. Some of the addresses are shared with the parent, who goes on changing what lies
@@ -160,22 +189,47 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     unsafe {
         let errno = errno_location();
         let saved = *errno;
-        // A signal sent by kill() carries no address.
-        let served = if (*info).si_code > 0 {
-            let (address, write) = ((*info).si_addr() as usize, is_write(context));
+        let served = address_of(info, context).and_then(|address| {
+            SEEN.note(current_thread(), address);
+            let write = is_write(context);
             TABLE.visit(address, |space| {
                 let served = space.serve_fault(address, write);
                 explain(served, space.name_at(address));
                 served
             })
-        } else {
-            None
-        };
+        });
         *errno = saved;
         if served.is_none_or(|served| served.is_err()) {
             pass_on(signal, info, context);
         }
     }
+}
+
+/// Where the fault was that this signal tells of; None for a signal that tells of none.
+///
+/// A handler that was installed after ours gets a fault first. Where it puts ours back and raises the signal again, as
+/// faulthandler does, the new signal has no address, but the thread's registers still show that of the fault. They show
+/// that of an earlier one where somebody raises the signal for reasons of their own; an earlier one came to us.
+unsafe fn address_of(info: *const libc::siginfo_t, context: *const libc::c_void) -> Option<usize> {
+    // SAFETY: as for `handle`.
+    unsafe {
+        if (*info).si_code > 0 {
+            return Some((*info).si_addr() as usize);
+        }
+        Some(last_fault(context)).filter(|&address| is_raised(info) && !SEEN.has(address))
+    }
+}
+
+/// Whether a thread of this process raised the signal.
+#[cfg(not(target_vendor = "apple"))]
+unsafe fn is_raised(info: *const libc::siginfo_t) -> bool {
+    // SAFETY: the kernel fills in who sent a signal with this code.
+    unsafe { (*info).si_code == libc::SI_TKILL && (*info).si_pid() as u32 == std::process::id() }
+}
+
+#[cfg(target_vendor = "apple")]
+unsafe fn is_raised(_: *const libc::siginfo_t) -> bool {
+    false
 }
 
 /// Last words before a fault that kills: without them nobody would connect it with a weight. And words where a thread
@@ -192,7 +246,7 @@ fn explain(served: Result<Served, Incurable>, name: &[u8]) {
             b" was used in a forked child; load the model in the child, or start it with the 'spawn' method"
         }
         Err(Incurable::Mapping) => {
-            b": the kernel refused to map a chunk (vm.max_map_count reached?)"
+            b": the kernel refused to map it: the process has as many mappings as vm.max_map_count allows"
         }
     };
     let mut line = [0_u8; 512];

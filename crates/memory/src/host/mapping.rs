@@ -51,11 +51,6 @@ impl Mapping {
         })
     }
 
-    /// Usable bytes from the first address on.
-    pub fn length(&self) -> usize {
-        self.raw_length - ALIGNMENT
-    }
-
     /// The first address.
     pub fn base(&self) -> usize {
         self.base
@@ -86,6 +81,15 @@ pub fn forbid(at: usize, bytes: usize) -> Result<(), MemoryError> {
     };
     if mapped == libc::MAP_FAILED {
         return Err(last_error("withdrawing a chunk", bytes));
+    }
+    Ok(())
+}
+
+/// Changes what may be done with a part of one of our reservations. A plain system call, as [`forbid`].
+pub fn protect(at: usize, bytes: usize, protection: libc::c_int) -> Result<(), MemoryError> {
+    // SAFETY: every caller passes whole pages inside one of our reservations.
+    if unsafe { libc::mprotect(at as *mut libc::c_void, bytes, protection) } != 0 {
+        return Err(last_error("protecting memory", bytes));
     }
     Ok(())
 }

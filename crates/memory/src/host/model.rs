@@ -113,6 +113,13 @@ impl MovePages for Pages {
             assert_eq!(before, NOTHING, "substituted over pages");
         })
     }
+
+    fn withdraw_run(&self, run: &[(u32, u32)]) -> Result<(), MemoryError> {
+        run.iter()
+            .try_for_each(|&(chunk, slot)| self.withdraw(chunk, slot))
+    }
+
+    fn spend_spare(&self) {}
 }
 
 type Space = Arc<AddressSpace<Pages>>;

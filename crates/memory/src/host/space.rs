@@ -2,13 +2,14 @@
 
 use super::mapping::page_bytes;
 use super::names::Names;
-use super::pages::{Backend, MovePages, Pages};
+use super::pages::{Backend, MovePages, Pages, runs};
 use super::state::{ABSENCES, Cell, State};
 use crate::MemoryError;
 use crate::doorbell::Doorbell;
 use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::sync::yield_now;
 use crossbeam_queue::ArrayQueue;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What a touch of a weight told.
@@ -35,6 +36,14 @@ pub enum Event {
         /// The writing thread, as the kernel numbers it.
         thread: u32,
     },
+    /// The kernel has no mapping left for a chunk that is ready. The thread tries again until the pager has given some
+    /// back, or gives up.
+    Refused {
+        /// The chunk.
+        chunk: u32,
+        /// The touching thread, as the kernel numbers it.
+        thread: u32,
+    },
     /// A thread used a weight of a closed space, and went on with a stand-in.
     Lost {
         /// The thread, as the kernel numbers it.
@@ -56,6 +65,10 @@ const EVENTS: usize = if cfg!(test) { 2 } else { 4096 };
 /// that pass for threads which came a moment late. Beyond it one thread is faulting again and again, by writing
 /// where the machine doesn't tell writes from reads.
 const LATE: u32 = if cfg!(test) { 16 } else { 1 << 16 };
+
+/// How often the kernel may refuse a touch its mapping, and the time between: others in the process may give some back.
+const REFUSALS: u32 = if cfg!(test) { 0 } else { 200 };
+const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
 /// Fixed addresses for `chunks` chunks, and up to as many slots to fill them from.
 ///
@@ -108,12 +121,21 @@ impl AddressSpace {
         self.cells.len() * self.chunk_bytes
     }
 
-    /// Where a slot's bytes are to be written; `chunk_bytes` of them may be, until [`mark_ready`](Self::mark_ready).
+    /// Has slots take memory as they are written to. Nothing happens to those that do already.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn open(&self, slots: Range<u32>) -> Result<(), MemoryError> {
+        self.pages.open(slots)
+    }
+
+    /// Where the bytes of an [`open`](Self::open) slot are to be written; `chunk_bytes` of them may be, until
+    /// [`mark_ready`](Self::mark_ready).
     pub fn slot(&self, slot: u32) -> *mut u8 {
         self.pages.slot(slot)
     }
 
-    /// Gives the memory of a free slot back to the system; writing to the slot takes it again.
+    /// Closes a free slot: its memory goes back to the system.
     pub fn release(&self, slot: u32) {
         if slot < self.slots {
             self.pages.release(slot);
@@ -203,6 +225,46 @@ impl<P: MovePages> AddressSpace<P> {
             State::Ready(slot)
         });
         published.map(|()| true)
+    }
+
+    /// Makes published chunks absent, in ascending order, where the kernel has no mapping left: together they give
+    /// more back than one by one, and need none to spare. Those that are not published stay as they are.
+    ///
+    /// # Errors
+    /// The kernel refused: some of the chunks are as they were.
+    pub fn withdraw_together(&self, chunks: &[u32]) -> Result<(), MemoryError> {
+        let mut claimed = Vec::new();
+        for &chunk in chunks {
+            if let Some(cell) = self.cell(chunk)
+                && let seen @ State::Published(slot) = cell.get()
+                && cell.swap(seen, State::Moving)
+            {
+                claimed.push((chunk, slot));
+            }
+        }
+        let mut rest = &claimed[..];
+        let mut refused = Ok(());
+        for run in runs(claimed.iter().map(|&(chunk, _)| chunk)) {
+            let (these, others) = rest.split_at(run.len());
+            rest = others;
+            let withdrawn = self.pages.withdraw_run(these);
+            for &(chunk, slot) in these {
+                if let Some(cell) = self.cell(chunk) {
+                    cell.set(match withdrawn {
+                        Ok(()) => self.absent(),
+                        Err(_) => State::Published(slot),
+                    });
+                }
+            }
+            refused = refused.and(withdrawn);
+        }
+        refused
+    }
+
+    /// After [`Event::Refused`], where there is nothing to withdraw: gives the mappings that are kept for that to whoever
+    /// publishes.
+    pub fn spend_spare(&self) {
+        self.pages.spend_spare();
     }
 
     /// Makes a chunk absent; its slot, if it had one, is free afterwards.
@@ -359,6 +421,7 @@ impl<P: MovePages> AddressSpace<P> {
         };
         let thread = current_thread();
         let mut reported = None;
+        let mut refused = 0;
         loop {
             let seen = cell.get();
             match seen {
@@ -385,7 +448,12 @@ impl<P: MovePages> AddressSpace<P> {
                         return Ok(Served::Cured);
                     }
                     Ok(false) => {}
-                    Err(_) => return Err(Incurable::Mapping),
+                    Err(_) if refused == REFUSALS => return Err(Incurable::Mapping),
+                    Err(_) => {
+                        refused += 1;
+                        self.report(Event::Refused { chunk, thread });
+                        cell.pause(seen, REFUSED_PAUSE);
+                    }
                 },
                 State::Absent(_) if self.is_closed() => {
                     if cell.swap(seen, State::Moving) {

@@ -18,6 +18,7 @@
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::futex;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -119,6 +120,11 @@ impl Cell {
     pub fn set(&self, to: State) {
         self.0.store(to.word(), Ordering::Release);
         futex::wake_all(&self.0);
+    }
+
+    /// Sleeps while the state is `seen`, for at most `time`.
+    pub fn pause(&self, seen: State, time: Duration) {
+        futex::wait(&self.0, seen.word(), Some(time));
     }
 
     /// Sleeps until the state is no longer `seen`.
