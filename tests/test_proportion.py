@@ -35,7 +35,7 @@ def test_a_number_by_any_name_stops_the_building(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     built = []
     with (
-        pytest.raises(ws.CheckpointError, match="its 1 tensors, got a model of 2101"),
+        pytest.raises(ws.CheckpointError, match="its 1 tensors, got one of 2101"),
         in_proportion(tmp_path, {}),
     ):
         for _ in range(10_000):
@@ -54,3 +54,11 @@ def test_a_model_with_many_tensors_has_many_layers(tmp_path):
     save_file({str(number): torch.zeros(1) for number in range(100)}, tmp_path / "model.safetensors")
     with in_proportion(tmp_path, {"num_hidden_layers": 5000, "nested": {"vocab_size": 10**9}}):
         nn.Sequential(*[nn.Linear(1, 1, device="meta") for _ in range(3000)])
+
+
+def test_a_width_is_compared_with_the_checkpoint(saved, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
+    config = json.loads((saved / "config.json").read_text()) | {"intermediate_size": 10**7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ws.CheckpointError, match="elements and more"):
+        ws.load(tmp_path)
