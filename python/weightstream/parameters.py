@@ -205,8 +205,8 @@ def settle(
         side, converted = convert(deferred, contents)
     except OSError as error:
         raise CheckpointError(
-            f"{side_files.folder()}: expected a folder that takes the converted weights ({error}); make room, "
-            f"or set XDG_CACHE_HOME to another place"
+            f"{side_files.folder()}: expected a folder that takes the converted weights ({error}); "
+            "make room, or set XDG_CACHE_HOME to another place"
         ) from error
     settled = []
     for slot, source in pairs:
