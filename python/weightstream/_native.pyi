@@ -173,6 +173,9 @@ def read_small(path: str, limit: int) -> bytes | None:
 def starts_with(path: str, start: bytes) -> bool:
     """Whether a regular file is there that begins with these bytes."""
 
+def found_at(path: str) -> str:
+    """What is at `path`, and what to do with it: for errors about paths that are not what was expected."""
+
 def inside(folder: str, name: str) -> Path:
     """The path of what is called `name` in a checkpoint's folder; it need not be there.
 

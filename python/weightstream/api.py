@@ -255,7 +255,7 @@ def _renamed(
 
 def _read_config(folder: Path, subfolder: str | None) -> dict[str, Any]:
     folder = folder / subfolder if subfolder else folder
-    config = read_config(folder)
+    config = read_config(folder) if folder.is_dir() else None
     if config is not None:
         return config
     if (folder / "model_index.json").exists():
@@ -264,10 +264,8 @@ def _read_config(folder: Path, subfolder: str | None) -> dict[str, Any]:
             "common, and give them to the pipeline's from_pretrained"
         )
     if not any((folder / name).exists() for name in ("modules.json", "adapter_config.json")):
-        raise CheckpointError(
-            f"{folder}: expected a folder with a config.json; for a module of your own and a checkpoint file "
-            "there is weightstream.stream(module, checkpoint)"
-        )
+        got = _native.found_at(str(folder))
+        raise CheckpointError(f"{folder}: expected a model's folder, with a config.json; got {got}")
     return {}
 
 

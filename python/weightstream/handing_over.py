@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,8 @@ def handed_over(path: Path, config: Mapping[str, Any], given: Mapping[str, Any])
         raise
     except Exception as error:
         said = str(error)
-        if isinstance(error, TypeError) and any(f"'{name}'" in said for name in given):
+        named = any(re.search(rf"\b{name}\b", said) for name in given)
+        if named and isinstance(error, TypeError | ValueError):
             raise
         said = f"{type(error).__name__}: {said}"
         raise CheckpointError(f"{path}: no model can be made of it: {said}") from error

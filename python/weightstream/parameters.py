@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from weightstream import _native
+from weightstream import _native, side_files
 from weightstream.budget import Share
 from weightstream.convert import convert
 from weightstream.deferred import Deferred, Source
@@ -202,7 +202,13 @@ def settle(
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}
     if not deferred:
         return [(slot, source) for slot, source in pairs if isinstance(source, Stored)], contents, None
-    side, converted = convert(deferred, contents)
+    try:
+        side, converted = convert(deferred, contents)
+    except OSError as error:
+        raise CheckpointError(
+            f"{side_files.folder()}: expected a folder that takes the converted weights ({error}); "
+            "make room, or set XDG_CACHE_HOME to another place"
+        ) from error
     settled = []
     for slot, source in pairs:
         if isinstance(source, Deferred):

@@ -1,10 +1,10 @@
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use weightstream_source::FileError;
 
 use crate::packed::PackedError;
-use crate::{Dtype, OutsideError};
+use crate::{Dtype, OutsideError, found_at};
 
 /// A checkpoint that cannot be used: which file, which tensor, what was expected and what came.
 #[derive(Debug, thiserror::Error)]
@@ -151,12 +151,12 @@ pub enum CheckpointError {
         second: PathBuf,
     },
 
-    #[error(
-        "{}: expected model.safetensors, diffusion_pytorch_model.safetensors, pytorch_model.bin or the .index.json of \
-         one of them, or one *.safetensors; came none",
-        folder.display()
-    )]
-    NoCheckpoint { folder: PathBuf },
+    #[error("{}: expected {expected}; got {got}", path.display())]
+    NoCheckpoint {
+        path: PathBuf,
+        expected: &'static str,
+        got: String,
+    },
 
     #[error(
         "{}: expected one *.safetensors, an index, or shards named like \
@@ -253,6 +253,17 @@ pub enum CheckpointError {
         tensor: Option<String>,
         reason: String,
     },
+}
+
+impl CheckpointError {
+    /// That something else is at `path`, and what to do with that.
+    pub fn nothing_like(expected: &'static str, path: &Path) -> Self {
+        Self::NoCheckpoint {
+            path: path.to_owned(),
+            expected,
+            got: found_at(path),
+        }
+    }
 }
 
 fn of_tensor(tensor: &Option<String>) -> String {

@@ -23,6 +23,13 @@ const NAMES: [&str; 8] = [
     "diffusion_pytorch_model.bin.index.json",
 ];
 
+/// What a checkpoint may be.
+const ANYWHERE: &str = "a model's folder, a file of weights, or an index of shards";
+
+/// What a folder must have.
+const IN_FOLDER: &str = "model.safetensors, diffusion_pytorch_model.safetensors, pytorch_model.bin or the .index.json of \
+                         one of them, or one *.safetensors";
+
 /// As large as a header may be; an index of a million tensors is smaller.
 const MAX_INDEX: u64 = 100_000_000;
 
@@ -36,6 +43,8 @@ pub(crate) struct Located {
 pub(crate) fn locate(path: &Path) -> Result<Located, CheckpointError> {
     if path.is_dir() {
         locate_in_folder(path)
+    } else if !path.exists() {
+        Err(CheckpointError::nothing_like(ANYWHERE, path))
     } else {
         locate_file(path.to_owned())
     }
@@ -75,9 +84,7 @@ fn locate_in_folder(folder: &Path) -> Result<Located, CheckpointError> {
     }
     let files = ending(".safetensors");
     match files[..] {
-        [] => Err(CheckpointError::NoCheckpoint {
-            folder: folder.to_owned(),
-        }),
+        [] => Err(CheckpointError::nothing_like(IN_FOLDER, folder)),
         [file] if Shard::parse(file).is_none() => locate_file(inside(folder, file)?),
         _ => {
             refuse_incomplete(folder, &files)?;

@@ -9,6 +9,10 @@ use weightstream::{Archive, CheckpointError, exported_models, inside};
 /// Where a packed folder has its programs, as the archive had them.
 const MODELS: &str = "models";
 
+/// What has programs.
+const A_PROGRAM: &str =
+    "a .pt2 file that torch.export.save wrote, or the folder that `weightstream pack` made of one";
+
 /// Larger than the JSON of any program: that of a language model of a hundred layers has 30 MB.
 const MAX_PROGRAM: u64 = 256 << 20;
 
@@ -31,6 +35,10 @@ pub enum Programs {
 
 impl Programs {
     pub fn open(path: &Path) -> Result<Self, ProgramError> {
+        let folder = path.join(MODELS);
+        if !path.exists() || (path.is_dir() && !folder.is_dir()) {
+            return Err(CheckpointError::nothing_like(A_PROGRAM, path).into());
+        }
         if !path.is_dir() {
             let archive = Archive::open(path)?;
             let models = exported_models(&archive);

@@ -37,6 +37,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(command::run_command, module)?)?;
     module.add_function(wrap_pyfunction!(small_file::read_small, module)?)?;
     module.add_function(wrap_pyfunction!(small_file::starts_with, module)?)?;
+    module.add_function(wrap_pyfunction!(small_file::found_at, module)?)?;
     module.add_function(wrap_pyfunction!(small_file::inside, module)?)?;
     module.add_function(wrap_pyfunction!(packed::seal, module)?)?;
     module.add_function(wrap_pyfunction!(packed::count_damages, module)?)?;

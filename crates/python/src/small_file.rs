@@ -28,6 +28,12 @@ pub fn starts_with(path: PathBuf, start: &[u8]) -> bool {
         .is_ok_and(|(mut file, _)| file.read_exact(&mut bytes).is_ok() && bytes == start)
 }
 
+/// What is at `path`, and what to do with it, for errors.
+#[pyfunction]
+pub fn found_at(path: PathBuf) -> String {
+    weightstream::found_at(&path)
+}
+
 /// The path of what is called `name` in `folder`.
 #[pyfunction]
 pub fn inside(folder: PathBuf, name: &str) -> PyResult<PathBuf> {

@@ -54,7 +54,7 @@ pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,
     OutsideError, Parameter, Part, StoredFile, Tensor, cast, exported_dtype, exported_models,
-    identity, inside,
+    found_at, identity, inside,
 };
 pub use weightstream_governor as governor;
 pub use weightstream_memory::{

@@ -40,6 +40,12 @@ impl Packed {
     /// # Errors
     /// A manifest that is damaged or not understood; data files that are missing or have another length.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
+        if !Self::is_at(path) && (path.is_dir() || !path.exists()) {
+            return Err(CheckpointError::nothing_like(
+                "a packed checkpoint, as `weightstream pack` writes it",
+                path,
+            ));
+        }
         let path = if path.is_dir() {
             inside(path, MANIFEST)?
         } else {

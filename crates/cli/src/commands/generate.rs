@@ -53,6 +53,13 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         Some(file) => file,
         None => arguments.program.with_file_name("tokenizer.json"),
     };
+    let options = Options {
+        memory: arguments.memory,
+        model: arguments.model,
+        ..Options::default()
+    };
+    let program = Program::open(&arguments.program, options)
+        .map_err(|error| CliError::Program(error.to_string()))?;
     let tokenizer = Tokenizer::open(&file)?;
     let mut stop = Tokenizer::ends(&file)?;
     for token in &arguments.stop {
@@ -70,13 +77,6 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
         },
         stop,
     };
-    let options = Options {
-        memory: arguments.memory,
-        model: arguments.model,
-        ..Options::default()
-    };
-    let program = Program::open(&arguments.program, options)
-        .map_err(|error| CliError::Program(error.to_string()))?;
     heap::trim();
     let model = TextModel::new(program)?;
     let prompt = tokenizer.encode(&arguments.prompt)?;
