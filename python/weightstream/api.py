@@ -113,9 +113,10 @@ def stream(
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
     Parameters (and persistent buffers of 64 KiB or more) become tensors whose values arrive from the checkpoint
-    when they are used. They are frozen, as by requires_grad_(False); gradients flow through them. Where they are
-    made to require gradients these are computed, but a write to a weight, an optimiser's too, is undone and
-    raises WriteError. What a module writes to its buffers stays in memory, as part of the budget.
+    when they are used. They require gradients as before, until a backward pass comes to them: it leaves them
+    without, and frozen. Made to require gradients after that they get them, but a write to a weight, an
+    optimiser's too, is undone and raises WriteError. What a module writes to its buffers stays in memory, as
+    part of the budget.
 
     Args:
         module: on the CPU; real and in the checkpoint's dtype, or built under `weightstream.empty()`, which
