@@ -75,9 +75,10 @@ class _Pass:
         self._stream = stream
         self._ended = ended
         self._thread = threading.get_ident()
+        # Of the module and of the block that the pass is in.
+        self._inside: list[int] = []
         self._mark = stream.mark()
-        self._inside = [number]
-        stream.begin(number)
+        self._begin(number)
 
     def come_to(self, number: int) -> None:
         """The next block begins, and with that the one before has ended."""
@@ -85,8 +86,7 @@ class _Pass:
             return
         if len(self._inside) > 1:
             self._stream.end(self._inside.pop())
-        self._inside.append(number)
-        self._stream.begin(number)
+        self._begin(number)
 
     def __call__(self) -> None:
         """Raise ReadError where a weight was missing."""
@@ -98,6 +98,10 @@ class _Pass:
         # A thread of autograd's may be the one to drop it, but no other tells for this one.
         if threading.get_ident() == self._thread:
             self._end()
+
+    def _begin(self, number: int) -> None:
+        self._inside.append(number)
+        self._stream.begin(number)
 
     def _end(self) -> None:
         if not self._inside:
