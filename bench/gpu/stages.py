@@ -139,7 +139,7 @@ def _against_floor(run: Run, model: Any, found: dict[str, Any]) -> dict[str, Any
     events = stream.events(False)
     copied = (after["copied_bytes"] - before["copied_bytes"]) / run.times
     read = (after["bytes_read"] - before["bytes_read"]) / run.times
-    floor = (after["model_bytes"] - after["resident_bytes"]) / bus
+    floor = (after["model_bytes"] - after["kept_bytes"]) / bus
     return found | {
         "bus": bus,
         "copied_per_pass": copied,
@@ -170,7 +170,7 @@ def limited(run: Run) -> dict[str, Any]:
     found = _against_floor(run, model, _measured(run, model, 3))
     files = weight_files(folder)
     must = max(
-        1, int(found["counters"]["model_bytes"] - found["counters"]["resident_bytes"] - run.host_limit)
+        1, int(found["counters"]["model_bytes"] - found["counters"]["kept_bytes"] - run.host_limit)
     )
     disk = must / sweep(files, must)
     call = models.forward(model, models.language_inputs("1 token", run.small, run.place.tensors))

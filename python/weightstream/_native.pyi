@@ -22,6 +22,9 @@ class WriteError(WeightstreamError):
 class ClosedError(WeightstreamError):
     """The stream was closed."""
 
+def statistics() -> list[tuple[str, str, str, str]]:
+    """(name, unit, "sum" or "largest" over several devices, meaning) of every counter of stats()."""
+
 def use_signal(number: int) -> None:
     """Send the main thread this signal when look() may have something to raise."""
 
@@ -145,6 +148,10 @@ class Stream:
 
         Raises ReadError where a weight that it touched was missing, WriteError where one was written to.
         """
+    def begin(self, block: int) -> None:
+        """This thread begins a block; as enter(), but nothing is told of weights that were missing."""
+    def end(self, block: int) -> None:
+        """This thread is through with a block that it has begun."""
     def mark(self) -> int:
         """A number for check(), before weights are used where enter() and leave() can't be called."""
     def check(self, mark: int | None = None) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from weightstream.errors import ClosedError
-from weightstream.guard import begin_graph, guard_backward, guard_graph
+from weightstream.guard import begin_graph, guard_graph
 from weightstream.hook import Hook
 from weightstream.slices import install_slices
 
@@ -65,7 +65,9 @@ def install_hooks(module: nn.Module, streamed: Streamed) -> list[RemovableHandle
     for number, block in enumerate([module, *find_blocks(module).values()]):
         if number > 0:
             addresses = [tensor.data_ptr() for tensor in (*block.parameters(), *block.buffers())]
-            streamed.stream.expect(number, [indices[address] for address in addresses if address in indices])
+            used = [indices[address] for address in addresses if address in indices]
+            streamed.stream.expect(number, used)
+            streamed.stream.expect(streamed.backward.number(number), used[::-1])
         handles.append(block.register_forward_pre_hook(Enter(streamed, number), prepend=True))
         handles.append(block.register_forward_hook(Leave(streamed, number), always_call=True))
     return handles + install_slices(module, streamed)
@@ -75,6 +77,14 @@ class _AtBlock(Hook):
     def __init__(self, streamed: Streamed, block: int) -> None:
         super().__init__(streamed)
         self.block = block
+
+    @property
+    def told(self) -> int | None:
+        """The block, if the stream is to learn from it where the pass stands.
+
+        What is computed again inside a backward pass is none of its own.
+        """
+        return None if self.streamed.backward.is_under_way() else self.block
 
 
 class Enter(_AtBlock):
@@ -86,7 +96,7 @@ class Enter(_AtBlock):
             if self.block == 0 and not _is_exporting():
                 begin_graph(self.streamed.number)
             return
-        self.streamed.stream.enter(self.block)
+        self.streamed.stream.enter(self.told)
         if self.streamed.progress is not None:
             self.streamed.advance()
 
@@ -101,14 +111,16 @@ class Leave(_AtBlock):
         if self.block == 0:
             self.streamed.finish_progress()
         try:
-            outermost = self.streamed.stream.leave(self.block)
+            outermost = self.streamed.stream.leave(self.told)
         except ClosedError:
             # A forward that raised has no output; its own error says more.
             if output is None:
                 return None
             raise
-        if outermost and torch.is_grad_enabled():
-            guard_backward(self.streamed.stream, output)
+        if torch.is_grad_enabled():
+            self.streamed.backward.watch(self.block, output)
+            if outermost and self.block > 0:
+                self.streamed.backward.watch(0, output)
         return None
 
 

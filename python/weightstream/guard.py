@@ -58,15 +58,6 @@ def register(stream: _native.Stream) -> int:
     return number
 
 
-def guard_backward(stream: _native.Stream, output: Any) -> None:
-    """Have the backward pass through `output`, the result of a pass, raise what that pass would."""
-    if torch._C._get_tracing_state() is not None:
-        return
-    for leaf in tree_leaves(output):
-        if isinstance(leaf, torch.Tensor) and leaf.grad_fn is not None and not _is_wrapped(leaf):
-            leaf.register_hook(_Backward(stream))  # type: ignore[no-untyped-call]
-
-
 def begin_graph(number: int) -> None:
     """While a compiler traces: a pass of stream `number` begins here, in whatever thread runs the graph."""
     torch.ops.weightstream.begin(number)
@@ -81,16 +72,12 @@ def guard_graph(number: int, output: Any) -> Any:
     return None
 
 
-def _is_wrapped(tensor: torch.Tensor) -> bool:
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(tensor))
-
-
 def _guarded(number: int, tensor: torch.Tensor) -> torch.Tensor:
     return _Guarded.apply(tensor, number) if tensor.requires_grad else tensor
 
 
 class _Backward:
-    """Called when a backward pass comes to the output of a pass."""
+    """Called when a backward pass comes to the output of a graph."""
 
     def __init__(self, stream: _native.Stream) -> None:
         self._stream = stream

@@ -11,26 +11,35 @@ from weightstream.memory import format_bytes
 
 @dataclass(frozen=True)
 class Stats:
-    """Counters of a streamed model. Sizes are in bytes, times in nanoseconds."""
+    """Counters of a streamed model, since it was opened. Sizes are in bytes, times in nanoseconds.
 
-    budget: int = 0  # memory given
-    used: int = 0  # memory taken
-    least: int = 0  # the least memory that works
+    `docs/python.md` says what each of them means, in the words of the native part that counts them.
+    """
+
+    budget: int = 0
+    used: int = 0
+    least: int = 0
     model_bytes: int = 0
     chunk_bytes: int = 0
-    resident_bytes: int = 0  # of the model, kept in memory from pass to pass
-    coded_bytes: int = 0  # memory in which some of that stays as it is stored, coded or quantised
-    passes: int = 0  # begun
+    buffers: int = 0
+    resident_bytes: int = 0
+    kept_bytes: int = 0
+    coded_bytes: int = 0
+    passes: int = 0
     bytes_read: int = 0
     reads: int = 0
-    faults: int = 0  # touches that had to wait for their weight
-    stall_ns: int = 0  # computation waited for weights
+    faults: int = 0
+    wasted: int = 0
     retries: int = 0
     errors: int = 0
-    pass_bytes: int = 0  # of the last complete pass, like the next two
+    stall_ns: int = 0
+    reading_ns: int = 0
+    busy_bytes: int = 0
+    busy_ns: int = 0
+    pass_bytes: int = 0
     pass_ns: int = 0
     pass_stall_ns: int = 0
-    read_rate: float = 0.0  # bytes a second while reading
+    read_rate: float = 0.0  # bytes a second that the source delivered of late, while it was kept fully busy
     source: str = ""  # how the source reads
 
     @classmethod
@@ -69,19 +78,20 @@ class Stats:
         limit = "what this disk allows" if self.read_floor >= self.compute else "the speed of computation"
         return f"{share:.0%} of {limit}".replace("%", " %")
 
-    def _resident(self) -> list[tuple[str, str]]:
+    def _kept(self) -> list[tuple[str, str]]:
         if not self.coded_bytes:
             return []
-        resident = min(self.resident_bytes, self.model_bytes)
-        stays = f"{format_bytes(resident)} stay in memory, as stored in {format_bytes(self.coded_bytes)}"
-        return [("resident", stays)]
+        kept = (
+            f"{format_bytes(self.kept_bytes)} stay in memory, as stored in {format_bytes(self.coded_bytes)}"
+        )
+        return [("kept", kept)]
 
     def __str__(self) -> str:
         """A report of some lines for people."""
         rows = [
             ("memory", f"{format_bytes(self.used)} in use of {format_bytes(self.budget)}"),
             ("model", f"{format_bytes(self.model_bytes)}, {self.oversize:.1f} times its memory"),
-            *self._resident(),
+            *self._kept(),
             (
                 "read",
                 f"{format_bytes(self.bytes_read)} in {self.reads} reads and {self.passes} passes"

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from weightstream import guard
+from weightstream.backward import Backward
 from weightstream.errors import WeightstreamError
 from weightstream.progress import Progress
 from weightstream.protection import Whole, refuse_pickle
@@ -21,7 +22,10 @@ class Streamed:
     def __init__(self, stream: Any, block_names: list[str]) -> None:
         self.stream = stream
         self.number = guard.register(stream)
-        self.block_names = block_names
+        self.backward = Backward(stream, len(block_names))
+        backward = [f"{name} backward" for name in (*block_names[:1], *block_names[:0:-1])]
+        # By the numbers that the stream knows them by.
+        self.block_names = block_names + backward
         # Where each weight lies in the checkpoint, by its names: (content, offset, length) of its parts.
         self.parts: dict[str, tuple[tuple[int, int, int], ...]] = {}
         self.handles: list[RemovableHandle] = []

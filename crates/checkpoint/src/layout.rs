@@ -268,6 +268,16 @@ impl Layout {
         self.used.iter().map(|range| range.end - range.start).sum()
     }
 
+    /// Bytes of distinct weights in `chunk`.
+    pub fn weight_bytes_in(&self, chunk: u32) -> u64 {
+        let range = self.range_of(chunk);
+        let next = self.used.partition_point(|used| used.end <= range.start);
+        let used = self.used.get(next..).unwrap_or_default().iter();
+        used.take_while(|used| used.start < range.end)
+            .map(|used| used.end.min(range.end) - used.start.max(range.start))
+            .sum()
+    }
+
     /// Whether `chunk` holds any parameter's byte.
     pub fn is_used(&self, chunk: u32) -> bool {
         let range = self.range_of(chunk);

@@ -7,33 +7,63 @@
 
 use crate::cursor::Cursor;
 use crate::engine::Engine;
+use crate::marker::Marker;
 use crate::plan::Plan;
-use crate::{Caller, Chunk};
+use crate::{Caller, Chunk, effort};
+use std::collections::HashMap;
 
-/// The cycle of a pass, on which places are told by how many streaming chunks lie before them.
+/// The cycle of a pass, on which places are told by how many streaming chunks lie before them. A chunk that is used
+/// forward and backward has several.
 #[derive(Debug, Default)]
 pub struct Circle {
-    places: Vec<Option<u32>>,
+    /// Sorted.
+    places: Vec<(Chunk, u32)>,
+    /// Where the chunks after a marker begin.
+    begins: HashMap<Marker, u32>,
     length: u32,
 }
 
 impl Circle {
-    /// Of the chunks in `tour`; those that the plan keeps take no room.
-    pub fn new(tour: &[Chunk], plan: &Plan, chunks: usize) -> Self {
-        let mut places = vec![None; chunks];
-        let mut length = 0;
-        for &chunk in tour {
-            if let Some(place) = places.get_mut(chunk as usize) {
-                *place = Some(length);
+    /// Of the chunks after each marker of the cycle; those that the plan keeps take no room.
+    pub fn new(cycle: &[(Marker, Vec<Chunk>)], plan: &Plan) -> Self {
+        let mut circle = Self::default();
+        for (marker, chunks) in cycle {
+            effort::spend(chunks.len());
+            circle.begins.insert(*marker, circle.length);
+            for &chunk in chunks {
+                circle.places.push((chunk, circle.length));
+                circle.length += u32::from(!plan.keeps(chunk));
             }
-            length += u32::from(!plan.keeps(chunk));
         }
-        Self { places, length }
+        circle.places.sort_unstable();
+        circle
     }
 
-    /// Where the chunk is; None for one that the cycle doesn't have.
-    pub fn place(&self, chunk: Chunk) -> Option<u32> {
-        self.places.get(chunk as usize).copied().flatten()
+    /// Before a cycle is known: chunks are used in the order of their addresses, after whatever marker.
+    pub fn of_addresses(used: &[Chunk], plan: &Plan) -> Self {
+        let mut circle = Self::new(&[(Marker::OUTSIDE, used.to_vec())], plan);
+        circle.begins.clear();
+        circle
+    }
+
+    /// Where the chunk is; nowhere for one that the cycle doesn't have.
+    pub fn places(&self, chunk: Chunk) -> impl Iterator<Item = u32> + '_ {
+        let first = self.places.partition_point(|&(other, _)| other < chunk);
+        let places = self.places.get(first..).unwrap_or_default().iter();
+        places
+            .take_while(move |&&(other, _)| other == chunk)
+            .map(|&(_, place)| place)
+    }
+
+    /// Where the chunk is that is used after this marker.
+    pub fn place(&self, marker: Marker, chunk: Chunk) -> Option<u32> {
+        let begin = match self.begins.get(&marker) {
+            Some(&begin) => begin,
+            None if self.begins.is_empty() => 0,
+            None => return None,
+        };
+        self.places(chunk)
+            .min_by_key(|&place| self.way(begin, place))
     }
 
     /// The way from one place forward to another.
@@ -127,7 +157,10 @@ impl Engine {
                 .filter(move |(_, cursor)| joined(cursor))
         };
         members().nth(1)?;
-        let place = |cursor: &Cursor| self.circle.place(cursor.position(&self.trace)?);
+        let place = |cursor: &Cursor| {
+            let (marker, chunk) = cursor.position(&self.trace)?;
+            self.circle.place(marker, chunk)
+        };
         let callers = members().filter_map(|(&caller, cursor)| Some((place(cursor)?, caller)));
         let reach = (self.spread() + self.window()).saturating_sub(self.guard() + 2);
         Convoy::of(&self.circle, callers.collect(), reach)
@@ -140,18 +173,17 @@ impl Engine {
         };
         let cursor = self.cursors.get(&caller);
         let joined = cursor.is_some_and(|cursor| !cursor.alone && !cursor.asleep);
+        let mut places = self.circle.places(chunk).peekable();
         joined
-            && self
-                .circle
-                .place(chunk)
-                .is_some_and(|place| !convoy.reaches(&self.circle, place))
+            && places.peek().is_some()
+            && !places.any(|place| convoy.reaches(&self.circle, place))
     }
 
     /// Whether somebody of the convoy still needs the chunk.
     pub(crate) fn is_shared(&self, chunk: Chunk) -> bool {
         self.convoy.is_some_and(|convoy| {
-            let place = self.circle.place(chunk);
-            place.is_some_and(|place| convoy.reaches(&self.circle, place))
+            let mut places = self.circle.places(chunk);
+            places.any(|place| convoy.reaches(&self.circle, place))
         })
     }
 }
@@ -162,12 +194,23 @@ mod tests {
     use crate::bits::ChunkSet;
 
     fn circle() -> Circle {
-        let tour: Vec<Chunk> = (0..100).collect();
-        Circle::new(
-            &tour,
-            &Plan::scatter(&[], 0, 100, &ChunkSet::default()),
-            100,
-        )
+        let cycle = [(Marker::OUTSIDE, (0..100).collect())];
+        Circle::new(&cycle, &Plan::scatter(&[], 0, 100, &ChunkSet::default()))
+    }
+
+    #[test]
+    fn forward_and_backward_a_chunk_has_a_place_each() {
+        let (forward, backward) = (Marker::enter(0), Marker::enter(1));
+        let cycle = [
+            (forward, (0..10).collect()),
+            (backward, (0..10).rev().collect()),
+        ];
+        let keeps_none = Plan::scatter(&[], 0, 10, &ChunkSet::default());
+        let circle = Circle::new(&cycle, &keeps_none);
+        assert_eq!(circle.places(3).collect::<Vec<_>>(), [3, 16]);
+        assert_eq!(circle.place(forward, 3), Some(3));
+        assert_eq!(circle.place(backward, 3), Some(16));
+        assert_eq!(circle.place(Marker::enter(2), 3), None);
     }
 
     #[test]

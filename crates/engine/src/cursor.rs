@@ -122,15 +122,15 @@ impl Cursor {
             .is_some_and(|before| self.latest.contains(&before))
     }
 
-    /// The chunk that it is at, as far as is known, or the next that it will use.
-    pub fn position(&self, trace: &Trace) -> Option<Chunk> {
+    /// The chunk that it is at, as far as is known, or the next that it will use; and after which marker.
+    pub fn position(&self, trace: &Trace) -> Option<(Marker, Chunk)> {
         let mut marker = self.marker;
         let mut from = self.at;
         // Segments without a weight are passed over: a block between its last weight and its end, for example.
         for _ in 0..EMPTY_SEGMENTS {
             let segment = trace.segment(marker)?;
             if let Some((_, chunk)) = segment.expected_from(from).next() {
-                return Some(chunk);
+                return Some((marker, chunk));
             }
             (marker, from) = (trace.next(marker), 0);
         }

@@ -8,7 +8,7 @@ use crate::marker::Marker;
 use crate::plan::Plan;
 use crate::pool::{Pool, Residence};
 use crate::trace::{Evidence, Trace};
-use crate::{Caller, Chunk, Slot, effort};
+use crate::{Caller, Chunk, Slot};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
@@ -373,7 +373,7 @@ impl Engine {
             self.came_back(chunk);
         }
         let Some(cursor) = self.cursors.get(&caller) else {
-            return self.wish_unit(chunk, unit);
+            return self.wish_unit(caller, chunk, unit);
         };
         if self
             .trace
@@ -386,7 +386,7 @@ impl Engine {
             let rest = (chunk + 1..=chunk + SWEEP).take_while(|&next| self.rows.contains(next));
             self.wish(rest.collect::<Vec<_>>());
         }
-        self.wish_unit(chunk, unit);
+        self.wish_unit(caller, chunk, unit);
     }
 
     /// A chunk is needed a second time in one traversal, but has left.
@@ -552,13 +552,20 @@ impl Engine {
         slots.saturating_sub(self.window_in(slots, shelf) + self.spread())
     }
 
-    /// The chunks of one pass in order of use, from the lowest numbered on: the same wherever the pass stands.
-    fn tour(&self) -> Vec<Chunk> {
-        let marker = self
-            .active()
+    /// The cycle of passes that goes on now.
+    fn cycle(&self) -> Vec<(Marker, Vec<Chunk>)> {
+        let active = self.active();
+        let marker = active
             .first()
             .map_or(Marker::OUTSIDE, |(_, cursor)| cursor.marker);
-        let mut tour = self.trace.tour(marker, self.count);
+        self.trace.cycle(marker)
+    }
+
+    /// The chunks of a cycle in order of use, each once, from the lowest numbered on: the same wherever it begins.
+    fn tour(&self, cycle: &[(Marker, Vec<Chunk>)]) -> Vec<Chunk> {
+        let mut seen = ChunkSet::new(self.count);
+        let chunks = cycle.iter().flat_map(|(_, chunks)| chunks).copied();
+        let mut tour: Vec<Chunk> = chunks.filter(|&chunk| seen.insert(chunk)).collect();
         if let Some((lowest, _)) = tour.iter().enumerate().min_by_key(|&(_, chunk)| chunk) {
             tour.rotate_left(lowest);
         }
@@ -616,18 +623,20 @@ impl Engine {
             return;
         }
         self.planned = Some(state);
-        let tour = if known {
-            self.tour()
-        } else {
-            self.used.clone()
+        let cycle = known.then(|| self.cycle());
+        let tour = match &cycle {
+            Some(cycle) => self.tour(cycle),
+            None => self.used.clone(),
         };
         self.cycle = tour.len();
         let room = self.room(tour.len(), self.limit, self.shelf_bytes > 0);
         self.plan = Plan::scatter(&tour, room, self.count, &self.returning);
         self.plan_shelf(&tour);
         self.plans += 1;
-        self.circle = Circle::new(&tour, &self.plan, self.count);
-        effort::spend(self.count);
+        self.circle = match &cycle {
+            Some(cycle) => Circle::new(cycle, &self.plan),
+            None => Circle::of_addresses(&self.used, &self.plan),
+        };
         // What was passed over under the old plan is judged anew.
         for queue in [&mut self.doubtful, &mut self.kept] {
             while let Some(entry) = queue.pop_back() {

@@ -6,7 +6,6 @@
 //! before it, an encoder that runs once, a backward pass. A wrong turn costs one comparison and is corrected at
 //! the next marker.
 
-use crate::bits::ChunkSet;
 use crate::{Chunk, Marker, effort};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -198,23 +197,18 @@ impl Trace {
         }
     }
 
-    /// The distinct chunks of the cycle that starts at `marker`, in order of use, as far as it is known.
-    pub fn tour(&self, marker: Marker, chunks: usize) -> Vec<Chunk> {
-        let mut seen_chunks = ChunkSet::new(chunks);
-        let mut seen_markers = std::collections::HashSet::new();
-        let mut tour = Vec::new();
+    /// The cycle that starts at `marker`, as far as it is known: its markers, and the chunks used after each.
+    pub fn cycle(&self, marker: Marker) -> Vec<(Marker, Vec<Chunk>)> {
+        let mut seen = std::collections::HashSet::new();
+        let mut cycle = Vec::new();
         let mut at = marker;
-        while seen_markers.insert(at) {
+        while seen.insert(at) {
             if let Some(segment) = self.segments.get(&at) {
-                tour.extend(
-                    segment
-                        .expected_from(0)
-                        .map(|(_, chunk)| chunk)
-                        .filter(|&chunk| seen_chunks.insert(chunk)),
-                );
+                let chunks = segment.expected_from(0).map(|(_, chunk)| chunk);
+                cycle.push((at, chunks.collect()));
             }
             at = self.next(at);
         }
-        tour
+        cycle
     }
 }

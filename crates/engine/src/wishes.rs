@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::marker::Marker;
 use crate::pool::Residence;
-use crate::{Chunk, effort};
+use crate::{Caller, Chunk, effort};
 use std::ops::Range;
 
 impl Engine {
@@ -39,16 +39,22 @@ impl Engine {
         self.wish(chunks.iter().copied());
     }
 
-    /// `chunk` is missing, so the rest of what is used together with it will be: what follows it first, then the
-    /// beginning. Not looked at again before that is nearly there.
-    pub(crate) fn wish_unit(&mut self, chunk: Chunk, unit: Range<Chunk>) {
+    /// `chunk` is missing for `caller`, so the rest of what is used together with it will be: what follows it first, then
+    /// the beginning, where it was not there yet. Not looked at again before that is nearly there.
+    pub(crate) fn wish_unit(&mut self, caller: Caller, chunk: Chunk, unit: Range<Chunk>) {
         let soon = chunk.saturating_add(self.depth() as Chunk);
         let soon = soon.min(unit.end.saturating_sub(1));
         if soon > chunk && self.wished.contains(soon) {
             return;
         }
+        let used = |chunk: &Chunk| {
+            effort::spend(1);
+            let cursor = self.cursors.get(&caller);
+            cursor.is_some_and(|cursor| cursor.consumed.contains(*chunk))
+        };
         let rest = (chunk + 1..unit.end).chain(unit.start..chunk);
-        self.wish(rest.take(self.limit));
+        let rest: Vec<Chunk> = rest.take(self.limit).filter(|chunk| !used(chunk)).collect();
+        self.wish(rest);
     }
 
     pub(crate) fn wish(&mut self, chunks: impl IntoIterator<Item = Chunk>) {

@@ -455,6 +455,33 @@ fn threads_in_step_share_their_reads() {
     );
 }
 
+#[test]
+fn threads_that_go_backward_share_their_reads() {
+    // Backward, a product sweeps its weight again and again, as its inner sum goes over the rows.
+    let (blocks, size) = (24u32, 4u32);
+    let mut program = pass(blocks, size);
+    program.push(Step::Enter(2000));
+    for block in (0..blocks).rev() {
+        program.push(Step::Enter(2001 + block));
+        for _ in 0..8 {
+            program.extend((0..size).map(|index| Step::Touch(block * size + index)));
+        }
+        program.push(Step::Leave(2001 + block));
+    }
+    program.push(Step::Leave(2000));
+    let (mut machine, reads) = alone(&program, blocks * size, least_slots(2), 2);
+    let repeated = program.repeat(2);
+    for threads in [2, 16] {
+        let before = machine.reads;
+        machine.run(&vec![&repeated[..]; threads], 1);
+        let shared = machine.reads - before;
+        assert!(
+            shared * 100 <= reads * 115,
+            "{shared} reads by {threads}, {reads} by one"
+        );
+    }
+}
+
 /// Reads of `passes` passes of one caller on a machine that knows the program.
 fn alone(program: &[Step], chunks: u32, slots: usize, passes: u64) -> (Machine, u64) {
     let mut machine = Machine::new(chunks, slots, vec![]);

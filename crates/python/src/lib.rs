@@ -25,6 +25,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     errors::register(module)?;
     module.add_function(wrap_pyfunction!(alarm::use_signal, module)?)?;
     module.add_function(wrap_pyfunction!(alarm::look, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::statistics, module)?)?;
     module.add_class::<budget::Budget>()?;
     module.add_class::<budget::Governor>()?;
     module.add_class::<checkpoint::Checkpoint>()?;

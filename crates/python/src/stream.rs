@@ -9,7 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Arc;
-use weightstream::{Options, Part};
+use weightstream::{Options, Part, Statistic, Together, Unit};
 
 /// (kind, start in ns, end in ns, chunk or block, thread)
 pub type Row = (&'static str, u64, u64, u32, u32);
@@ -125,6 +125,14 @@ impl Stream {
         left.map_err(from_stream)
     }
 
+    fn begin(&self, block: u32) {
+        self.stream.begin(block);
+    }
+
+    fn end(&self, block: u32) {
+        self.stream.end(block);
+    }
+
     fn mark(&self, python: Python<'_>) -> PyResult<u64> {
         detached(python, || {
             openmp::unblock_team();
@@ -210,38 +218,29 @@ pub fn counters<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(python);
     dict.set_item("source", source)?;
-    for (name, value) in [
-        ("budget", stats.budget),
-        ("used", stats.used),
-        ("model_bytes", stats.model_bytes),
-        ("chunk_bytes", stats.chunk_bytes),
-        ("resident_bytes", stats.kept_bytes),
-        ("coded_bytes", stats.coded_bytes),
-        ("least", stats.least),
-        ("passes", stats.passes),
-        ("bytes_read", stats.bytes_read),
-        ("reads", stats.reads),
-        ("faults", stats.faults),
-        ("wasted", stats.wasted),
-        ("retries", stats.retries),
-        ("errors", stats.errors),
-        ("stall_ns", stats.stall_ns),
-        ("reading_ns", stats.reading_ns),
-        ("busy_bytes", stats.busy_bytes),
-        ("busy_ns", stats.busy_ns),
-        ("pass_bytes", stats.pass_bytes),
-        ("pass_ns", stats.pass_ns),
-        ("pass_stall_ns", stats.pass_stall_ns),
-    ] {
-        dict.set_item(name, value)?;
+    dict.set_item("read_rate", stats.read_rate())?;
+    for statistic in weightstream::Stats::ALL {
+        dict.set_item(statistic.name, (statistic.of)(stats))?;
     }
-    let rate = if stats.busy_ns > 0 {
-        stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64
-    } else {
-        0.0
-    };
-    dict.set_item("read_rate", rate)?;
     Ok(dict)
+}
+
+/// (name, unit, over several devices, meaning) of every counter.
+#[pyfunction]
+pub fn statistics() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
+    let row = |statistic: &Statistic| {
+        let unit = match statistic.unit {
+            Unit::Bytes => "bytes",
+            Unit::Nanoseconds => "ns",
+            Unit::Count => "",
+        };
+        let together = match statistic.together {
+            Together::Sum => "sum",
+            Together::Largest => "largest",
+        };
+        (statistic.name, unit, together, statistic.meaning)
+    };
+    weightstream::Stats::ALL.iter().map(row).collect()
 }
 
 /// A record as Python gets it.

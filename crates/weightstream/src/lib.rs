@@ -49,7 +49,7 @@ pub use pager::Alarm;
 pub use recorder::{Record, RecordKind};
 pub use residency::Residency;
 pub use shared_budget::Budget;
-pub use stats::Stats;
+pub use stats::{Statistic, Stats, Together, Unit};
 pub use stream::{OpenSource, Options, Stream};
 pub use weightstream_checkpoint::{
     Archive, Checkpoint, CheckpointError, Content, Dtype, Extent, Form, Layout, LayoutError,

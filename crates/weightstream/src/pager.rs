@@ -705,7 +705,7 @@ impl Pager {
     fn judge(&mut self, reading_ns: u64) {
         let stats = &self.stats;
         if stats.busy_ns > LONG_ENOUGH {
-            self.read_rate = stats.busy_bytes as f64 * 1e9 / stats.busy_ns as f64;
+            self.read_rate = stats.read_rate();
         }
         let Some(decode) = self.loader.decode_rate() else {
             return;
@@ -746,7 +746,8 @@ impl Pager {
         let shelf = self.loader.shelf();
         self.stats.used = self.division.used(&self.engine, shelf);
         self.stats.coded_bytes = shelf.used();
-        self.stats.kept_bytes = (self.engine.kept() + shelf.count()) as u64 * chunk_bytes;
+        let kept = (self.engine.kept() + shelf.count()) as u64 * chunk_bytes;
+        self.stats.kept_bytes = kept.min(self.stats.model_bytes);
         self.stats.passes = counters.passes;
         self.stats.faults = counters.misses;
         self.stats.wasted = counters.wasted;

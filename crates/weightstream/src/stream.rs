@@ -246,6 +246,21 @@ impl Stream {
         Ok(left?)
     }
 
+    /// As [`enter`](Self::enter), but nothing is told of weights that can't be read: the engine only learns that the
+    /// calling thread begins `block`.
+    pub fn begin(&self, block: u32) {
+        if self.usable().is_ok() {
+            self.shared.space.note(Marker::enter(block).number());
+        }
+    }
+
+    /// The calling thread is through with a block that it has [begun](Self::begin).
+    pub fn end(&self, block: u32) {
+        if self.usable().is_ok() {
+            self.shared.space.note(Marker::leave(block).number());
+        }
+    }
+
     /// Where blocks can't be seen: a number that [`check_since`](Self::check_since) takes at the end of what is done
     /// with the weights from now on.
     ///
@@ -424,10 +439,15 @@ impl Stream {
     pub fn stats(&self) -> Stats {
         // A stream that is closed, or not this process', has its last word in the counters already.
         let _ = self.ask(Command::Settle);
-        self.shared.stats()
+        let Shared { space, layout, .. } = &*self.shared;
+        let resident = (0..layout.chunks()).filter(|&chunk| space.is_resident(chunk));
+        Stats {
+            resident_bytes: resident.map(|chunk| layout.weight_bytes_in(chunk)).sum(),
+            ..self.shared.stats()
+        }
     }
 
-    /// For each (address, length in bytes) range, how many of its bytes are in memory at this moment.
+    /// For each (address, length in bytes) range, how many of its bytes are in memory at this moment, as they are used.
     pub fn resident(&self, ranges: impl IntoIterator<Item = (usize, usize)>) -> Vec<u64> {
         let (base, chunk_bytes) = (self.shared.space.base(), self.shared.layout.chunk_bytes());
         let of_range = |(address, length): (usize, usize)| {

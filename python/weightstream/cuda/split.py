@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from weightstream import _native
 from weightstream.cuda.device import Device
 from weightstream.cuda.weights import DeviceWeights
 from weightstream.parameters import Slot
@@ -92,7 +93,7 @@ class SplitWeights:
         return [address for part in self.parts for address in part.addresses()]
 
     def stats(self) -> dict[str, Any]:
-        """Sums of the devices' counters; times, rates and passes are the largest of them."""
+        """What all devices have together, as each counter is declared; of rates the largest."""
         counted = [part.stats() for part in self.parts]
         return {name: _together(name, [counters[name] for counters in counted]) for name in counted[0]}
 
@@ -129,7 +130,8 @@ def resize_parts(parts: Sequence[DeviceWeights], memory: Mapping[Device, int]) -
         by_device[device].resize(nbytes)
 
 
-_LARGEST = ("chunk_bytes", "passes", "stall_ns", "pass_ns", "pass_stall_ns")
+# Rates have no sum either: parts may read from one disk.
+_LARGEST = {"read_rate", *(name for name, _, together, _ in _native.statistics() if together == "largest")}
 
 
 def _together(name: str, values: Sequence[Any]) -> Any:

@@ -107,7 +107,7 @@ fn show(
         coded => format!(" (as stored, in {})", size::format(coded)),
     };
     row(
-        "resident",
+        "kept",
         format!(
             "{} stay in memory{coded}{buffers}; the rest streams in chunks of {}",
             size::format(forecast.kept_bytes),

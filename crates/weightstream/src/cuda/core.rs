@@ -341,10 +341,12 @@ impl Core {
 
     /// The counters as they are now.
     pub fn counted(&self) -> Stats {
-        let chunk_bytes = self.stats.chunk_bytes;
+        let bytes = |chunks: usize| chunks as u64 * self.stats.chunk_bytes;
+        let weights = |chunks: usize| bytes(chunks).min(self.stats.model_bytes);
         Stats {
-            used: self.tiers.device_used() as u64 * chunk_bytes,
-            kept_bytes: self.tiers.kept() as u64 * chunk_bytes,
+            used: bytes(self.tiers.device_used()),
+            resident_bytes: weights(self.tiers.device_used()),
+            kept_bytes: weights(self.tiers.kept()),
             faults: self.tiers.counters().waited,
             ..self.stats
         }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use weightstream_checkpoint::Layout;
 use weightstream_engine::Engine;
 
-/// Touches of chunks in a pass that are still simulated one by one: those of 128 GiB in the largest chunks.
-pub const TOUCHES: u64 = 1 << 16;
+/// Touches of chunks in a pass that are still simulated one by one: those of 512 GiB in chunks of 2 MiB.
+pub const TOUCHES: u64 = 1 << 18;
 
 /// A pass of larger chunks may touch so much more of the model: where it uses experts or rows, whole chunks around them
 /// would be read that are not.
@@ -53,13 +53,18 @@ fn touched(layout: &Layout, program: &[Use], chunk_bytes: u64) -> u64 {
     count
 }
 
+/// How many chunks of its own size `engine` would keep in `slots`, where chunks stay in slots.
+pub fn kept(engine: &Engine, slots: usize) -> u64 {
+    (slots - engine.streaming_of(slots)) as u64
+}
+
 /// Slots in which `engine` does with chunks `factor` times as large what it does in `slots` with its own.
 pub fn slots(engine: &Engine, slots: usize, residency: Residency, factor: u64) -> usize {
     match residency {
         // In slots nothing stays: what streaming takes is the same for all chunks.
         Residency::Coded => slots,
         Residency::Decoded => {
-            let kept = (slots - engine.streaming_of(slots)) as f64 / factor as f64;
+            let kept = kept(engine, slots) as f64 / factor as f64;
             let kept = kept.round() as usize;
             // In fewer slots streaming takes fewer.
             (0..SETTLE).fold(slots, |slots, _| kept + engine.streaming_of(slots))
