@@ -114,7 +114,10 @@ impl Stream {
     fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
         python
             .detach(|| {
-                openmp::unblock_team();
+                match block {
+                    None | Some(0) => openmp::unblock_team(),
+                    Some(_) => openmp::unblock_team_once(),
+                }
                 self.stream.enter(block)
             })
             .map_err(from_stream)
