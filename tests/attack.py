@@ -38,14 +38,18 @@ Counts = dict[str, Counter[str]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kind", action="append", help="only files of this kind")
     parser.add_argument("--only", type=int, help="only the case of this number")
     parser.add_argument("--keep", type=Path, help="where the files of cases that died go")
-    parser.add_argument("--scenarios", action="store_true", help="run the scenarios of a living process instead")
+    parser.add_argument(
+        "--scenarios", action="store_true", help="run the scenarios of a living process instead"
+    )
     options = parser.parse_args()
     if options.scenarios:
         return run_scenarios()

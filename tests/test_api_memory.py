@@ -16,7 +16,7 @@ from bench.cgroup import Cgroup, CgroupError
     ("text", "expected"),
     [
         (123, 123), ("123", 123), ("1GiB", 2**30), ("1.5GiB", 3 * 2**29), ("800MB", 800 * 10**6),
-        ("2 g", 2 * 10**9), ("64kib", 65536), ("7B", 7),
+        ("2 g", 2 * 10**9), ("64kib", 65536), ("7B", 7), (2**63 - 1, 2**63 - 1),
     ],
 )  # fmt: skip
 def test_sizes(text, expected):
@@ -24,8 +24,12 @@ def test_sizes(text, expected):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["", "much", "1.5", "-1GiB", "1XiB", "0", 0, -5, 1.5, 0.0, True, None, [], "0%", "150%"]
-)
+    "wrong",
+    [
+        "", "much", "1.5", "-1GiB", "1XiB", "0", 0, -5, 1.5, 0.0, True, None, [], "0%", "150%",
+        2**63, 10**30, "8388608TiB", "9" * 400 + "GiB", float("inf"), float("nan"),
+    ],
+)  # fmt: skip
 def test_what_is_no_size(wrong):
     with pytest.raises(ValueError, match="memory"):
         parse_memory(wrong)

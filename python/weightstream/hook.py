@@ -21,7 +21,7 @@ class Hook:
     def __init__(self, streamed: Streamed) -> None:
         self.streamed = streamed
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
         whole = self.streamed.whole
         return self if whole is None or whole.is_copied(memo) else nothing
 

@@ -1,8 +1,8 @@
 """Python's faulthandler leaves weightstream's handler of touches in front.
 
 `faulthandler.enable` puts its own handler there, which shows a traceback at the next touch of a weight, and
-`disable` what was there before it was enabled, often none, with which the next touch ends the process. Neither tells
-anybody, so both are wrapped.
+`disable` what was there before it was enabled, often none, with which the next touch ends the process.
+Neither tells anybody, so both are wrapped.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from weightstream import _native
-
 
 _MARK = "leaves_weightstream_in_front"
 

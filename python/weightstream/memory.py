@@ -8,6 +8,7 @@ from pathlib import Path
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?(b)?\s*", re.IGNORECASE)
+_MOST = 2**63 - 1
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -16,6 +17,7 @@ def parse_memory(memory: int | float | str, free: Callable[[], int] | None = Non
 
     What is free is asked of `free`, of this machine by default. Raises ValueError for anything else.
     """
+    given = memory
     if isinstance(memory, bool) or not isinstance(memory, int | float | str):
         raise ValueError(f"memory: expected bytes, a size such as '1GiB' or a fraction, got {memory!r}")
     if isinstance(memory, str):
@@ -24,7 +26,8 @@ def parse_memory(memory: int | float | str, free: Callable[[], int] | None = Non
         size = _SIZE.fullmatch(memory)
         if size is None or (size[2] is None and "." in size[1]):
             raise ValueError(f"memory: expected a size such as '1.5GiB', '800MB' or '50%', got {memory!r}")
-        memory = int(float(size[1]) * _UNITS[(size[2] or "").lower()])
+        # Beyond the most it doesn't matter by how much; more digits than a float takes are infinite.
+        memory = int(min(float(size[1]) * _UNITS[(size[2] or "").lower()], 2.0**64))
     elif isinstance(memory, float):
         if not 0 < memory <= 1:
             raise ValueError(
@@ -33,6 +36,8 @@ def parse_memory(memory: int | float | str, free: Callable[[], int] | None = Non
         memory = int(memory * (free or free_memory)())
     if memory <= 0:
         raise ValueError(f"memory: must be more than 0 bytes, got {memory}")
+    if memory > _MOST:
+        raise ValueError(f"memory: expected at most 2**63 - 1 bytes, got {given!r}")
     return memory
 
 

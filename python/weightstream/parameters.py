@@ -195,8 +195,8 @@ def settle(
 ) -> tuple[list[tuple[Slot, Stored]], _native.Contents, SideFile | None]:
     """Convert what is not stored as the module wants it.
 
-    Returns pairs, the contents in which all lies, and a side file among them, which stays until it is closed. A
-    tensor's dimensions are in its slot's order there.
+    Returns pairs, the contents in which all lies, and a side file among them, which stays until it is closed.
+    A tensor's dimensions are in its slot's order there.
     """
     pairs = [(slot, permuted(source, slot.order)) for slot, source in pairs]
     deferred = {slot.names[0]: source for slot, source in pairs if isinstance(source, Deferred)}

@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("collections", nargs="*", metavar="COLLECTION", help=f"of: {', '.join(COLLECTIONS)}")
     parser.add_argument("--only", default="", help="specimens whose name matches this pattern")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th specimen only")
-    parser.add_argument("--keep", type=Path, help="folder in which exported programs are kept for the next run")
+    parser.add_argument(
+        "--keep", type=Path, help="folder in which exported programs are kept for the next run"
+    )
     parser.add_argument("--out", type=Path, help="file for a line of JSON per program")
     given = parser.parse_args()
     if unknown := set(given.collections) - set(COLLECTIONS):
@@ -164,7 +166,9 @@ def compare(given: list[Any], expected: list[Any]) -> str:
             return f"result {place} is {one.dtype} {tuple(one.shape)}, expected {other.dtype} {tuple(other.shape)}"
         if not (other.is_floating_point() or other.is_complex()):
             if not torch.equal(one, other):
-                return f"result {place} of {other.dtype}: {int((one != other).sum())} of {other.numel()} differ"
+                return (
+                    f"result {place} of {other.dtype}: {int((one != other).sum())} of {other.numel()} differ"
+                )
             continue
         wide = torch.complex128 if other.is_complex() else torch.float64
         one, other = one.to(wide), other.to(wide)
@@ -180,7 +184,10 @@ def compare(given: list[Any], expected: list[Any]) -> str:
 def last_line(text: str) -> str:
     """Of a traceback: the error's own words."""
     lines = [one for one in text.strip().splitlines() if one and not one.startswith(" ")]
-    return next((one for one in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Unsupported)?:", one)), lines[-1])
+    return next(
+        (one for one in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Unsupported)?:", one)),
+        lines[-1],
+    )
 
 
 def line(outcomes: list[dict[str, str]]) -> str:
@@ -211,7 +218,9 @@ def table(outcomes: list[dict[str, str]]) -> str:
     lines.append("")
     for one in outcomes:
         if one["result"] in ("refused", "differs"):
-            lines.append(f"{one['collection']} {one['name']} ({one['form']}): {one['result']}: {one['detail']}")
+            lines.append(
+                f"{one['collection']} {one['name']} ({one['form']}): {one['result']}: {one['detail']}"
+            )
             stopped.update(missing(one["detail"]))
     lines.append("")
     lines += [f"{count:4} {operator}" for operator, count in stopped.most_common()]

@@ -125,14 +125,24 @@ def shrunk(kind: type, rule: dict[str, int]) -> Any:
         if isinstance(values.get(token), int):
             given[token] = 1
     heads = given.get("num_attention_heads")
-    if heads and "num_key_value_heads" in values and values["num_key_value_heads"] == values.get("num_attention_heads"):
+    if (
+        heads
+        and "num_key_value_heads" in values
+        and values["num_key_value_heads"] == values.get("num_attention_heads")
+    ):
         given["num_key_value_heads"] = heads
     if isinstance(values.get("layer_types"), list):
         given["layer_types"] = varied(values["layer_types"], given.get("num_hidden_layers", 2))
         if len(set(values["layer_types"])) > 2 and "num_hidden_layers" in given:
             given["num_hidden_layers"] = len(given["layer_types"])
     for name, value in values.items():
-        if rule is SIZES and name not in given and isinstance(value, list) and value and all(type(item) is int for item in value):
+        if (
+            rule is SIZES
+            and name not in given
+            and isinstance(value, list)
+            and value
+            and all(type(item) is int for item in value)
+        ):
             given.update(small_list(name, value))
     config = kind(**given)
     for switch in ("use_cache", "output_hidden_states"):
@@ -168,8 +178,10 @@ def inputs(model: nn.Module, config: Any) -> dict[str, Any]:
     vocabulary = min(getattr(text, "vocab_size", 99) or 99, 99)
     given: dict[str, Any] = {}
     ids = torch.randint(2, vocabulary - 1, (2, length))
-    if "input_ids" in accepted and getattr(model, "main_input_name", "") in ("input_ids", "pixel_values") and (
-        model.main_input_name == "input_ids" or accepted["input_ids"].default is None
+    if (
+        "input_ids" in accepted
+        and getattr(model, "main_input_name", "") in ("input_ids", "pixel_values")
+        and (model.main_input_name == "input_ids" or accepted["input_ids"].default is None)
     ):
         given["input_ids"] = ids[:, None].repeat(1, 2, 1) if "MultipleChoice" in type(model).__name__ else ids
         if "attention_mask" in accepted:
@@ -187,7 +199,9 @@ def inputs(model: nn.Module, config: Any) -> dict[str, Any]:
         given[main] = torch.randn(2, 2048)
     elif main == "input_features":
         bins = getattr(config, "num_mel_bins", 16)
-        given[main] = torch.randn(2, bins, 128) if "hisper" in type(model).__name__ else torch.randn(2, 64, bins)
+        given[main] = (
+            torch.randn(2, bins, 128) if "hisper" in type(model).__name__ else torch.randn(2, 64, bins)
+        )
     if "use_cache" in accepted:
         given["use_cache"] = False
     return given

@@ -8,26 +8,26 @@ use weightstream::{StreamError, unblock_faults};
 /// Starts rayon's threads, once for the process; how many there are.
 ///
 /// # Errors
-/// The system has no threads for them. The process can't run programs then.
+/// The system has no threads for them. Rayon tries only once, so the process can't run programs then.
 pub fn start() -> Result<usize, StreamError> {
-    static STARTED: OnceLock<Result<(), io::ErrorKind>> = OnceLock::new();
+    static STARTED: OnceLock<Result<(), i32>> = OnceLock::new();
     let started = STARTED.get_or_init(|| {
         let pool = rayon::ThreadPoolBuilder::new().start_handler(|_| {
             unblock_faults();
         });
-        // Rayon's own first use would panic instead.
-        match pool.build_global() {
-            Ok(()) => Ok(()),
-            Err(error) => match error.source().and_then(|cause| cause.downcast_ref()) {
-                Some(cause) => Err(io::Error::kind(cause)),
-                // Whoever uses this library from Rust has started them already.
-                None => Ok(()),
-            },
+        // Where it is left to rayon's first use, that panics.
+        let Err(error) = pool.build_global() else {
+            return Ok(());
+        };
+        match error.source().and_then(|cause| cause.downcast_ref()) {
+            Some(cause) => Err(io::Error::raw_os_error(cause).unwrap_or_default()),
+            // Whoever uses this library from Rust has started them already.
+            None => Ok(()),
         }
     });
-    match started {
+    match *started {
         Ok(()) => Ok(rayon::current_num_threads()),
-        Err(kind) => Err(StreamError::Thread((*kind).into())),
+        Err(cause) => Err(StreamError::Thread(io::Error::from_raw_os_error(cause))),
     }
 }
 

@@ -20,6 +20,6 @@ mod sync;
 
 pub use error::MemoryError;
 pub use host::{
-    AddressSpace, Backend, Event, Registration, current_thread, ensure_fault_handler, page_bytes,
-    unblock_faults,
+    AddressSpace, Backend, Event, Registration, blocks_faults, current_thread,
+    ensure_fault_handler, page_bytes, unblock_faults,
 };

@@ -3,77 +3,75 @@
 //! Each thread that calls has a team of its own, started at its first large operator, with the mask that it has then.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::ffi::{c_uint, c_void};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
-use weightstream::unblock_faults;
+use weightstream::{blocks_faults, unblock_faults};
 
 type Region = extern "C" fn(*mut c_void);
 
-/// The functions of PyTorch's OpenMP: of GNU's, which every other one has too for what GCC compiled.
-struct OpenMp {
-    /// Runs a region in so many threads of the calling thread's team, 0 for all.
-    parallel: extern "C" fn(Region, *mut c_void, c_uint, c_uint),
-    /// How many threads the next region has.
-    threads: extern "C" fn() -> c_int,
-}
+/// Runs a region in so many threads of the calling thread's team, 0 for all. GNU's name for it, which every other OpenMP
+/// has too, for what GCC compiled.
+type Parallel = extern "C" fn(Region, *mut c_void, c_uint, c_uint);
+
+const TASKS: &str = "/proc/self/task";
 
 thread_local! {
-    /// How many threads of this one's team are known to have the signal of touches unblocked.
-    static TEAM: Cell<c_int> = const { Cell::new(0) };
+    /// How many threads the process had when this one last looked at them.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Unblocks the signal of touches in the calling thread and in those that compute for it. Where that was done before,
-/// one system call.
+/// Unblocks the signal of touches in the calling thread and in those that compute for it. Only where the process has
+/// come to have another number of threads, more than two system calls.
 pub fn unblock_team() {
     let was_blocked = unblock_faults();
-    let Some(openmp) = loaded() else {
-        return;
-    };
-    let threads = (openmp.threads)();
-    let known = TEAM.replace(threads);
-    if known == threads && !was_blocked {
+    // A folder for each; 0 where there is no such thing.
+    let threads = fs::metadata(TASKS).map_or(0, |folder| folder.nlink());
+    if SEEN.replace(threads) == threads && !was_blocked {
         return;
     }
-    // The only thread of its process has no team. It may be a forked child, where OpenMP waits for the parent's.
-    if known == 0 && is_only_thread() {
-        return;
+    // A region starts the team where there is none, which takes threads, and never ends in a forked child.
+    if anyone_blocks()
+        && let Some(parallel) = parallel()
+    {
+        parallel(unblock, std::ptr::null_mut(), 0, 0);
     }
-    (openmp.parallel)(unblock, std::ptr::null_mut(), 0, 0);
+}
+
+/// As [`unblock_team`], inside of a pass.
+pub fn unblock_team_once() {
+    if unblock_faults() || SEEN.get() == 0 {
+        unblock_team();
+    }
 }
 
 extern "C" fn unblock(_: *mut c_void) {
     unblock_faults();
 }
 
-fn is_only_thread() -> bool {
-    // A folder for each thread; a folder has two links more than it has folders.
-    std::fs::metadata("/proc/self/task").is_ok_and(|folder| folder.nlink() == 3)
+/// Whether a thread of this process has the signal of touches blocked.
+fn anyone_blocks() -> bool {
+    let Ok(tasks) = fs::read_dir(TASKS) else {
+        return false;
+    };
+    tasks.flatten().any(|task| {
+        // It may have ended meanwhile.
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(blocks_faults)
+    })
 }
 
-/// None where PyTorch was built without.
-fn loaded() -> Option<&'static OpenMp> {
-    static LOADED: OnceLock<Option<OpenMp>> = OnceLock::new();
-    LOADED
-        .get_or_init(|| {
-            let (parallel, threads) = (find(c"GOMP_parallel")?, find(c"omp_get_max_threads")?);
-            // SAFETY: the signatures that the OpenMP specification and GCC's ABI give them.
-            unsafe {
-                Some(OpenMp {
-                    parallel: std::mem::transmute::<
-                        *mut c_void,
-                        extern "C" fn(Region, *mut c_void, c_uint, c_uint),
-                    >(parallel),
-                    threads: std::mem::transmute::<*mut c_void, extern "C" fn() -> c_int>(threads),
-                })
-            }
-        })
-        .as_ref()
-}
-
-/// PyTorch loads its OpenMP for everybody to find.
-fn find(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: the name is a C string.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!found.is_null()).then_some(found)
+/// That of PyTorch's OpenMP, which is loaded for everybody to find. None where PyTorch was built without.
+fn parallel() -> Option<Parallel> {
+    static FOUND: OnceLock<Option<Parallel>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        // SAFETY: the name is a C string; the function has the signature that GCC's calls of it expect.
+        unsafe {
+            let found = libc::dlsym(libc::RTLD_DEFAULT, c"GOMP_parallel".as_ptr());
+            (!found.is_null()).then(|| std::mem::transmute::<*mut c_void, Parallel>(found))
+        }
+    })
 }

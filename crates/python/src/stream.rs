@@ -112,7 +112,10 @@ impl Stream {
     #[pyo3(signature = (block = None))]
     fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
         detached(python, || {
-            openmp::unblock_team();
+            match block {
+                None | Some(0) => openmp::unblock_team(),
+                Some(_) => openmp::unblock_team_once(),
+            }
             self.stream.enter(block)
         })?
         .map_err(from_stream)

@@ -47,7 +47,8 @@ pub fn chunk_bytes(memory: u64, parameters: &[Parameter]) -> u64 {
     {
         chunk = chunk.min(floor_power(unit / 4).max(SMALLEST));
     }
-    while memory / chunk > MOST_SLOTS {
+    // Memory that the model doesn't need buys no slots.
+    while memory.min(total) / chunk > MOST_SLOTS {
         chunk *= 2;
     }
     chunk
@@ -91,7 +92,9 @@ mod tests {
         let experts = [parameter(1 << 30, 0), parameter(3 << 30, 3 << 20)];
         assert_eq!(chunk_bytes(1_000_000_000, &experts), 512 << 10);
         // A budget of very many slots would exhaust the kernel's mappings.
-        assert!((64 << 30) / chunk_bytes(64 << 30, &dense) <= MOST_SLOTS);
+        let large = [parameter(100 << 30, 0)];
+        assert!((64 << 30) / chunk_bytes(64 << 30, &large) <= MOST_SLOTS);
+        assert_eq!(chunk_bytes(u64::MAX, &dense), LARGEST);
     }
 
     #[test]

@@ -58,6 +58,6 @@ pub use weightstream_checkpoint::{
 };
 pub use weightstream_governor as governor;
 pub use weightstream_memory::{
-    Backend as MemoryBackend, MemoryError, ensure_fault_handler, unblock_faults,
+    Backend as MemoryBackend, MemoryError, blocks_faults, ensure_fault_handler, unblock_faults,
 };
 pub use weightstream_source as source;

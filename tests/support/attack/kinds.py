@@ -10,7 +10,10 @@ from pathlib import Path
 # Arguments of the command; {case} is the folder of the case.
 CHECKPOINT = ["inspect {path}", "inspect --json {path}", "verify {path}", "pack {path} {case}/out",
               "plan --memory 2MiB --rate 1GB {path}", "unpack {path} {case}/out", "doctor {case}"]  # fmt: skip
-PROGRAM = ["run {path} --input {case}/x.npy --memory 2MiB --out {case}/y.npy", "run {path} --json --input x={case}/x.npy"]
+PROGRAM = [
+    "run {path} --input {case}/x.npy --memory 2MiB --out {case}/y.npy",
+    "run {path} --json --input x={case}/x.npy",
+]
 WORDS = 64
 
 
@@ -84,7 +87,9 @@ def _torch(folder: Path) -> None:
 
 def _sentences(folder: Path) -> None:
     _plain(folder / "0_Transformer")
-    modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    modules = [
+        {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
@@ -93,7 +98,9 @@ def _adapter(folder: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"base.q.lora_A.weight": torch.randn(4, 32)}, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q"]}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q"]})
+    )
 
 
 def _gguf(folder: Path) -> None:
@@ -131,7 +138,9 @@ def _program(folder: Path) -> None:
     import torch
     from support.attack.operators import Operators
 
-    torch.export.save(torch.export.export(Operators().eval(), (torch.randn(2, 3, 8, 8),)), folder / "model.pt2")
+    torch.export.save(
+        torch.export.export(Operators().eval(), (torch.randn(2, 3, 8, 8),)), folder / "model.pt2"
+    )
     numpy.save(folder / "x.npy", numpy.ones((2, 3, 8, 8), numpy.float32))
 
 

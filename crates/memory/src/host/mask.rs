@@ -17,3 +17,8 @@ pub fn unblock_faults() -> bool {
         libc::sigismember(before.as_ptr(), SIGNAL) == 1
     }
 }
+
+/// Whether a mask has the signal blocked: bit n - 1 is for signal n, as in the kernel's words on a thread.
+pub fn blocks_faults(mask: u64) -> bool {
+    mask >> (SIGNAL - 1) & 1 != 0
+}

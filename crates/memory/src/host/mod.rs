@@ -17,6 +17,6 @@ mod table;
 
 pub use fault::{Registration, ensure_fault_handler};
 pub use mapping::page_bytes;
-pub use mask::unblock_faults;
+pub use mask::{blocks_faults, unblock_faults};
 pub use pages::Backend;
 pub use space::{AddressSpace, Event, current_thread};
