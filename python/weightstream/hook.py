@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from weightstream.protection import refuse_pickle
@@ -21,7 +20,7 @@ class Hook:
     def __init__(self, streamed: Streamed) -> None:
         self.streamed = streamed
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         whole = self.streamed.whole
         return self if whole is None or whole.is_copied(memo) else nothing
 

@@ -540,11 +540,11 @@ impl Stream {
             while self.shared.failures.others_inside(me) && since.elapsed() < PATIENCE {
                 std::thread::sleep(LOOK);
             }
-            self.end(thread);
+            self.join(thread);
         }
     }
 
-    fn end(&self, pager: JoinHandle<()>) {
+    fn join(&self, pager: JoinHandle<()>) {
         self.shared.commands.push(Command::Close);
         self.shared.space.ring();
         // The pager ends its source first, so nothing writes to a slot after this.
