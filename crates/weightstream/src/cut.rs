@@ -2,7 +2,7 @@
 
 use crate::budget;
 use crate::error::StreamError;
-use crate::loader::{Needs, stored_bytes};
+use crate::loader::{Contents, Needs, stored_bytes};
 use weightstream_checkpoint::{Content, Layout, Parameter};
 use weightstream_engine::{Chunks, Engine};
 
@@ -27,6 +27,10 @@ impl Cut {
         chunk_bytes: Option<u64>,
     ) -> Result<Self, StreamError> {
         let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
+        let held = Contents::new(contents.to_vec());
+        for parameter in &parameters {
+            held.check(&parameter.parts)?;
+        }
         let chunk_bytes = chunk_bytes.unwrap_or_else(|| budget::chunk_bytes(memory, &parameters));
         let layout = layout(&lengths, parameters, chunk_bytes)?;
         let needs = needs(contents, &layout)?;

@@ -58,7 +58,7 @@ impl Needs {
     /// What chunks of these pieces need.
     ///
     /// # Errors
-    /// A piece that no content holds all of.
+    /// A piece of an unknown content.
     pub fn of<P: IntoIterator<Item = Placed>>(
         contents: &[Content],
         chunks: impl IntoIterator<Item = P>,
@@ -94,7 +94,7 @@ impl Needs {
 /// What each chunk of these pieces takes on the shelf, in bytes.
 ///
 /// # Errors
-/// A piece that no content holds all of.
+/// A piece of an unknown content.
 pub fn stored_bytes<P: IntoIterator<Item = Placed>>(
     contents: &[Content],
     chunks: impl IntoIterator<Item = P>,

@@ -1,8 +1,8 @@
 //! What must be read and decoded to fill a chunk.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use weightstream_checkpoint::{Content, Extent, Form, Piece};
+use weightstream_checkpoint::{Content, Extent, Form, Part, Piece};
 use weightstream_source::{ReadError, ReadErrorKind};
 
 /// Staged reads begin and end at multiples of this, so that they are direct reads without a ragged edge.
@@ -117,10 +117,43 @@ impl Contents {
         }
     }
 
-    /// How memory is filled with `pieces` of the contents.
+    /// That all bytes of `parts` are somewhere.
     ///
     /// # Errors
-    /// The first piece that no content holds all of.
+    /// The first part of which some are not.
+    pub fn check(&self, parts: &[Part]) -> Result<(), ReadError> {
+        for part in parts {
+            let Some(content) = self.contents.get(part.file as usize) else {
+                return Err(self.unknown(part));
+            };
+            let wanted = part.offset..part.offset.saturating_add(part.length);
+            let held = |extent: &Extent| {
+                let end = wanted.end.min(extent.end());
+                end.saturating_sub(wanted.start.max(extent.start))
+            };
+            let got: u64 = content.extents(wanted.clone()).map(held).sum();
+            if got < part.length {
+                let got = got as usize;
+                return Err(unheld(
+                    part,
+                    content.path(),
+                    ReadErrorKind::UnexpectedEnd { got },
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, part: &Part) -> ReadError {
+        let files = self.contents.len();
+        unheld(part, PathBuf::new(), ReadErrorKind::UnknownFile { files })
+    }
+
+    /// How memory is filled with `pieces` of the contents. Between weights a piece may have bytes that are nowhere: these
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// The first piece of an unknown content.
     pub fn plan(&self, pieces: impl IntoIterator<Item = Piece>) -> Result<Plan, ReadError> {
         let mut plan = Plan::default();
         for piece in pieces {
@@ -128,21 +161,18 @@ impl Contents {
                 self.contents.get(piece.file as usize),
                 self.first_files.get(piece.file as usize),
             ) else {
-                let files = self.contents.len();
-                return Err(unplanned(
-                    &piece,
-                    None,
-                    ReadErrorKind::UnknownFile { files },
-                ));
+                return Err(self.unknown(&Part {
+                    file: piece.file,
+                    offset: piece.file_offset,
+                    length: piece.length as u64,
+                }));
             };
-            let mut missing = piece.length;
             let wanted = piece.file_offset..piece.file_offset + piece.length as u64;
             for extent in content.extents(wanted.clone()) {
                 let start = wanted.start.max(extent.start);
                 let length = (wanted.end.min(extent.end()) - start) as usize;
                 let chunk_offset = piece.chunk_offset + (start - wanted.start) as usize;
                 let file = first_file + extent.file;
-                missing -= length;
                 if extent.form == Form::Plain {
                     plan.direct.push(Direct {
                         file,
@@ -154,11 +184,6 @@ impl Contents {
                     plan.steps
                         .push(step(extent, file, start, length, chunk_offset));
                 }
-            }
-            if missing > 0 {
-                let got = piece.length - missing;
-                let kind = ReadErrorKind::UnexpectedEnd { got };
-                return Err(unplanned(&piece, Some(content), kind));
             }
         }
         // In the order of the file: neighbours become one read, and parts of one extent are decoded once.
@@ -181,12 +206,11 @@ impl Contents {
     }
 }
 
-fn unplanned(piece: &Piece, content: Option<&Content>, kind: ReadErrorKind) -> ReadError {
-    let path = content.map(Content::path).unwrap_or_default();
+fn unheld(part: &Part, path: PathBuf, kind: ReadErrorKind) -> ReadError {
     ReadError {
-        path: Arc::from(Path::new(&path)),
-        offset: piece.file_offset,
-        length: piece.length,
+        path: Arc::from(path),
+        offset: part.offset,
+        length: part.length as usize,
         kind,
     }
 }
@@ -329,46 +353,26 @@ mod tests {
 
     #[test]
     fn what_no_content_holds_is_an_error_and_no_gap() {
-        let piece = Piece {
-            file: 0,
-            file_offset: 1000,
-            chunk_offset: 0,
-            length: 100,
+        let file = StoredFile {
+            path: "a".into(),
+            length: 1_000_000,
         };
-        let planned = |piece| {
-            let file = StoredFile {
-                path: "a".into(),
-                length: 1_000_000,
-            };
-            // 40 bytes between the extents are nowhere.
-            let extents = vec![checked(0, 1000, 0), checked(1040, 1000, 4096)];
-            let content = Content::new(vec![file], extents).unwrap();
-            Contents::new(vec![content]).plan([piece])
+        // 40 bytes between the extents are nowhere.
+        let extents = vec![checked(0, 1000, 0), checked(1040, 1000, 4096)];
+        let content = Content::new(vec![file], extents).unwrap();
+        let contents = Contents::new(vec![content]);
+        let check = |file, offset| {
+            contents.check(&[Part {
+                file,
+                offset,
+                length: 100,
+            }])
         };
-        assert!(
-            planned(Piece {
-                file_offset: 1040,
-                ..piece
-            })
-            .is_ok()
-        );
-        assert_eq!(
-            planned(piece).unwrap_err().kind,
-            ReadErrorKind::UnexpectedEnd { got: 60 }
-        );
-        let beyond = Piece {
-            file_offset: 2000,
-            ..piece
-        };
-        assert_eq!(
-            planned(beyond).unwrap_err().kind,
-            ReadErrorKind::UnexpectedEnd { got: 40 }
-        );
-        let unknown = Piece { file: 1, ..piece };
-        assert_eq!(
-            planned(unknown).unwrap_err().kind,
-            ReadErrorKind::UnknownFile { files: 1 }
-        );
+        let kind = |file, offset| check(file, offset).unwrap_err().kind;
+        assert_eq!(check(0, 1040), Ok(()));
+        assert_eq!(kind(0, 1000), ReadErrorKind::UnexpectedEnd { got: 60 });
+        assert_eq!(kind(0, 2000), ReadErrorKind::UnexpectedEnd { got: 40 });
+        assert_eq!(kind(1, 0), ReadErrorKind::UnknownFile { files: 1 });
     }
 
     #[test]

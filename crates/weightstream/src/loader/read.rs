@@ -45,6 +45,7 @@ impl Reader {
     /// # Errors
     /// As [`read`].
     pub fn read(&mut self, parts: &[Part], to: &mut [u8]) -> Result<(), ReadError> {
+        self.contents.check(parts)?;
         let mut rest = to;
         for part in parts {
             let mut offset = part.offset;
