@@ -652,7 +652,12 @@ fn scatter_reduce(context: &Context, arguments: Arguments) -> Results {
     let target = context.copied(arguments.tensor("self")?)?;
     let own = arguments.bool_or("include_self", true)?;
     if !own {
-        scattered_value(context, &arguments, &target, neutral(combine, target.dtype()))?;
+        scattered_value(
+            context,
+            &arguments,
+            &target,
+            neutral(combine, target.dtype()),
+        )?;
     }
     scattered(context, &arguments, &target, combine)?;
     if !mean {
