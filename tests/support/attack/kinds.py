@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 # Arguments of the command; {case} is the folder of the case.
-CHECKPOINT = ["inspect {path}", "inspect --json {path}", "verify {path}", "pack {path} {case}/out",
-              "plan --memory 2MiB --rate 1GB {path}", "unpack {path} {case}/out", "doctor {case}"]  # fmt: skip
+CHECKPOINT = [
+    "inspect {path}",
+    "inspect --json {path}",
+    "verify {path}",
+    "pack {path} {case}/out",
+    "unpack {path} {case}/out",
+    "plan --memory 2MiB --rate 1GB {path}",
+    "doctor {case}",
+]
 PROGRAM = [
     "run {path} --input {case}/x.npy --memory 2MiB --out {case}/y.npy",
     "run {path} --json --input x={case}/x.npy",
@@ -179,7 +187,7 @@ GENERATE = ["generate {path} the --tokens 3", "generate {path} abcxyz --tokens 2
 KINDS = [
     Kind("safetensors", _plain, ("model.safetensors",), CHECKPOINT, ("load", "stream")),
     Kind("shards", _sharded, ("model*",), CHECKPOINT, ("load", "stream")),
-    Kind("config.json", _plain, ("config.json", "generation_config.json"), CHECKPOINT, ("load", "load_wider")),
+    Kind("config.json", _plain, ("config.json", "generation*"), CHECKPOINT, ("load", "load_wider")),
     Kind("modules.json", _sentences, ("modules.json",), CHECKPOINT, ("load",)),
     Kind("gguf", _gguf, ("model.gguf",), CHECKPOINT, ("load", "stream"), "model.gguf"),
     Kind("torch", _torch, ("pytorch_model.bin",), CHECKPOINT, ("load", "stream")),
@@ -188,9 +196,19 @@ KINDS = [
     Kind("text pt2", _text, ("model.pt2",), GENERATE, ("program",), "model.pt2"),
     Kind("tokenizer.json", _text, ("tokenizer.json", "generation_config.json"), GENERATE, (), "model.pt2"),
     Kind("packed", _packed, ("packed/*",), CHECKPOINT, ("load", "stream"), "packed"),
-    Kind("packed pt2", _packed_program, ("packed/*", "packed/models/*"), PROGRAM + CHECKPOINT,
-         ("program",), "packed"),
+    Kind(
+        "packed pt2",
+        _packed_program,
+        ("packed/*", "packed/models/*"),
+        PROGRAM + CHECKPOINT,
+        ("program",),
+        "packed",
+    ),
     Kind("order", _order, ("order.json",), ["pack {path} {case}/out --order {case}/order.json"]),
     Kind("adapter", _adapter, ("adapter*",), CHECKPOINT, ("load", "stream")),
-    Kind("side file", _plain, (".cache/weightstream/converted/*",), [], ("load_wider",)),
-]  # fmt: skip
+    Kind("side file", _plain, (".cache/**/*",), [], ("load_wider",)),
+]
+
+# transformers reads these with a package that may be missing.
+if importlib.util.find_spec("gguf") is None:
+    KINDS = [kind for kind in KINDS if kind.name != "gguf"]
