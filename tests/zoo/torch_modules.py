@@ -28,7 +28,9 @@ def samples(entry: Any) -> list[Any]:
     """Arguments and inputs of one module, the same ones at every call."""
     torch.manual_seed(0)
     return list(
-        entry.module_inputs_func(entry, device="cpu", dtype=torch.float32, requires_grad=False, training=False)
+        entry.module_inputs_func(
+            entry, device="cpu", dtype=torch.float32, requires_grad=False, training=False
+        )
     )
 
 

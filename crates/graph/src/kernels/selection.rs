@@ -6,7 +6,12 @@ const SMALL: usize = 16;
 
 /// Puts the first `count` elements in order to the front: with a heap where they are few, else by dividing. What
 /// follows them is in no order.
-pub fn first<T: Copy>(items: &mut [T], count: usize, sorted: bool, before: impl Fn(&T, &T) -> bool) {
+pub fn first<T: Copy>(
+    items: &mut [T],
+    count: usize,
+    sorted: bool,
+    before: impl Fn(&T, &T) -> bool,
+) {
     if count == 0 || items.is_empty() {
         return;
     }

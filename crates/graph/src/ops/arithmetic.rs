@@ -66,20 +66,51 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.xlogy.Scalar_Other", xlogy),
     ("aten.xlogy.Scalar_Self", xlogy),
     ("aten.logaddexp.default", |c, a| {
-        binary!(c, &a, ["self", "other"], |x, y| {
-            let (low, high) = if x < y { (x, y) } else { (y, x) };
-            if low == high && low.is_infinite() { low } else { high + (low - high).exp().ln_1p() }
-        }, x + y)
+        binary!(
+            c,
+            &a,
+            ["self", "other"],
+            |x, y| {
+                let (low, high) = if x < y { (x, y) } else { (y, x) };
+                if low == high && low.is_infinite() {
+                    low
+                } else {
+                    high + (low - high).exp().ln_1p()
+                }
+            },
+            x + y
+        )
     }),
     ("aten.logaddexp2.default", |c, a| {
-        binary!(c, &a, ["self", "other"], |x, y| {
-            let (low, high) = if x < y { (x, y) } else { (y, x) };
-            if low == high && low.is_infinite() { low } else { high + ((low - high).exp2() + 1.0).log2() }
-        }, x + y)
+        binary!(
+            c,
+            &a,
+            ["self", "other"],
+            |x, y| {
+                let (low, high) = if x < y { (x, y) } else { (y, x) };
+                if low == high && low.is_infinite() {
+                    low
+                } else {
+                    high + ((low - high).exp2() + 1.0).log2()
+                }
+            },
+            x + y
+        )
     }),
     ("aten.heaviside.default", |c, a| {
-        binary!(c, &a, ["self", "values"], |x, y| if x == 0.0 { y } else if x > 0.0 { 1.0 } else { 0.0 },
-            if x == 0 { y } else { i64::from(x > 0) })
+        binary!(
+            c,
+            &a,
+            ["self", "values"],
+            |x, y| if x == 0.0 {
+                y
+            } else if x > 0.0 {
+                1.0
+            } else {
+                0.0
+            },
+            if x == 0 { y } else { i64::from(x > 0) }
+        )
     }),
     ("aten.fmax.default", |c, a| {
         binary!(c, &a, ["self", "other"], |x, y| x.max(y), x.max(y))
@@ -100,7 +131,14 @@ pub(super) const OPERATORS: super::Family = &[
 
 fn copysign(context: &Context, arguments: Arguments) -> Results {
     let dtype = floating(promoted(&arguments, "self", "other")?);
-    binary!(context, &arguments, ["self", "other"], dtype, |a, b| a.copysign(b), a + b)
+    binary!(
+        context,
+        &arguments,
+        ["self", "other"],
+        dtype,
+        |a, b| a.copysign(b),
+        a + b
+    )
 }
 
 /// a · ln b, 0 where a is, even for b = 0.
@@ -111,7 +149,11 @@ fn xlogy(context: &Context, arguments: Arguments) -> Results {
         &arguments,
         ["self", "other"],
         dtype,
-        |a, b| if a == 0.0 && !b.is_nan() { 0.0 } else { a * b.ln() },
+        |a, b| if a == 0.0 && !b.is_nan() {
+            0.0
+        } else {
+            a * b.ln()
+        },
         a + b
     )
 }

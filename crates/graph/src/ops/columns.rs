@@ -31,7 +31,10 @@ impl Windows {
             }
         };
         let (kernel, dilation) = (pair("kernel_size")?, pair("dilation")?);
-        let (padding, stride) = (pair("padding")?, pair("stride")?.map(|stride| stride.max(1)));
+        let (padding, stride) = (
+            pair("padding")?,
+            pair("stride")?.map(|stride| stride.max(1)),
+        );
         let mut count = [0; 2];
         for dim in 0..2 {
             let reach = dilation[dim] * kernel[dim].saturating_sub(1) + 1;
@@ -132,7 +135,11 @@ fn fold(context: &Context, arguments: Arguments) -> Results {
     let windows = Windows::new(&arguments, image)?;
     if count != windows.windows() || rows % windows.taps().max(1) != 0 {
         return Err(wrong_shape(
-            format!("rows for {} taps, and {} windows", windows.taps(), windows.windows()),
+            format!(
+                "rows for {} taps, and {} windows",
+                windows.taps(),
+                windows.windows()
+            ),
             input,
         ));
     }

@@ -139,10 +139,16 @@ pub(super) const OPERATORS: super::Family = &[
         let nan = a.bool_or("equal_nan", false)?;
         let (left, right) = (a.tensor("self")?, a.tensor("other")?);
         let shape = broadcast_shapes(left.shape(), right.shape())?;
-        one(map2::<f64, i64>(c, Dtype::BOOL, &shape, [left, right], |a, b| {
-            let near = (a - b).abs() <= absolute + relative * b.abs() && a.is_finite();
-            i64::from(a == b || near || (nan && a.is_nan() && b.is_nan()))
-        })?)
+        one(map2::<f64, i64>(
+            c,
+            Dtype::BOOL,
+            &shape,
+            [left, right],
+            |a, b| {
+                let near = (a - b).abs() <= absolute + relative * b.abs() && a.is_finite();
+                i64::from(a == b || near || (nan && a.is_nan() && b.is_nan()))
+            },
+        )?)
     }),
     ("aten.isnan.default", |context, arguments| {
         holds(context, &arguments, f64::is_nan)

@@ -75,7 +75,11 @@ fn diagonal(
     tensor.as_strided(shape, strides, start)
 }
 
-fn zeros_like(context: &Context, tensor: &Tensor, shape: &[usize]) -> Result<Tensor, OperatorError> {
+fn zeros_like(
+    context: &Context,
+    tensor: &Tensor,
+    shape: &[usize],
+) -> Result<Tensor, OperatorError> {
     let result = context.empty(tensor.dtype(), shape)?;
     context.assign(&result, &context.scalar(0i64)?)?;
     Ok(result)
@@ -116,7 +120,10 @@ fn blocks(context: &Context, arguments: Arguments) -> Results {
         }
         matrices.push(matrix);
     }
-    let values: Vec<Value> = matrices.iter().map(|matrix| matrix.clone().into()).collect();
+    let values: Vec<Value> = matrices
+        .iter()
+        .map(|matrix| matrix.clone().into())
+        .collect();
     let side = |dim: usize| matrices.iter().map(|matrix| matrix.shape()[dim]).sum();
     let result = context.empty(result_dtype(&values), &[side(0), side(1)])?;
     context.assign(&result, &context.scalar(0i64)?)?;

@@ -26,12 +26,11 @@ pub(super) const OPERATORS: super::Family = &[
     }),
 ];
 
-fn difference(
-    context: &Context,
-    left: &Tensor,
-    right: &Tensor,
-) -> Result<Tensor, OperatorError> {
-    let operands = [("self", left.clone().into()), ("other", right.clone().into())];
+fn difference(context: &Context, left: &Tensor, right: &Tensor) -> Result<Tensor, OperatorError> {
+    let operands = [
+        ("self", left.clone().into()),
+        ("other", right.clone().into()),
+    ];
     tensor_of(context, "aten.sub.Tensor", operands)
 }
 
@@ -46,7 +45,10 @@ fn distance(left: &[f32], right: &[f32], power: f64) -> f32 {
     } else if power == 1.0 {
         distances.sum()
     } else if power == 2.0 {
-        distances.map(|distance| distance * distance).sum::<f64>().sqrt()
+        distances
+            .map(|distance| distance * distance)
+            .sum::<f64>()
+            .sqrt()
     } else if power == f64::INFINITY {
         distances.fold(0.0, |a, b| if a > b || a.is_nan() { a } else { b })
     } else {
@@ -73,10 +75,12 @@ fn between_all(
     }
     let batch = broadcast_shapes(first, second)?;
     let full = |last: &[usize]| batch.iter().chain(last).copied().collect::<Vec<_>>();
-    let wide = |tensor: &Tensor, shape: &[usize]| {
-        context.cast(&tensor.expand(&full(shape))?, Dtype::F32)
-    };
-    let (a, b) = (wide(left, &[*rows, *size])?, wide(right, &[*columns, *size])?);
+    let wide =
+        |tensor: &Tensor, shape: &[usize]| context.cast(&tensor.expand(&full(shape))?, Dtype::F32);
+    let (a, b) = (
+        wide(left, &[*rows, *size])?,
+        wide(right, &[*columns, *size])?,
+    );
     let result = context.empty(Dtype::F32, &full(&[*rows, *columns]))?;
     if result.count() > 0 {
         let (a, b) = (a.elements::<f32>()?, b.elements::<f32>()?);

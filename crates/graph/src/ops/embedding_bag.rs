@@ -26,7 +26,13 @@ fn bags(context: &Context, arguments: Arguments) -> Results {
     }
     let padding = arguments
         .optional_int("padding_idx")?
-        .map(|index| if index < 0 { index + rows as i64 } else { index })
+        .map(|index| {
+            if index < 0 {
+                index + rows as i64
+            } else {
+                index
+            }
+        })
         .and_then(|index| usize::try_from(index).ok());
     let mode = arguments.int_or("mode", 0)?;
     let factors = arguments

@@ -86,7 +86,11 @@ pub(super) const OPERATORS: super::Family = &[
 ];
 
 /// The integers of a tensor in order, as indices into `size` entries, which may be counted from the end.
-pub(super) fn places(context: &Context, tensor: &Tensor, size: usize) -> Result<Vec<usize>, OperatorError> {
+pub(super) fn places(
+    context: &Context,
+    tensor: &Tensor,
+    size: usize,
+) -> Result<Vec<usize>, OperatorError> {
     if !matches!(
         tensor.dtype(),
         Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 | Dtype::U8
@@ -660,7 +664,12 @@ fn scatter_reduce(context: &Context, arguments: Arguments) -> Results {
     let target = context.copied(arguments.tensor("self")?)?;
     let own = arguments.bool_or("include_self", true)?;
     if !own {
-        scattered_value(context, &arguments, &target, neutral(combine, target.dtype()))?;
+        scattered_value(
+            context,
+            &arguments,
+            &target,
+            neutral(combine, target.dtype()),
+        )?;
     }
     scattered(context, &arguments, &target, combine)?;
     if !mean {

@@ -41,7 +41,10 @@ pub(super) const OPERATORS: super::Family = &[
 
 /// With at least `rank` dimensions, as numpy adds them.
 fn raised(tensors: &[&Tensor], rank: usize) -> Result<Vec<Tensor>, OperatorError> {
-    tensors.iter().map(|tensor| at_least(tensor, rank)).collect()
+    tensors
+        .iter()
+        .map(|tensor| at_least(tensor, rank))
+        .collect()
 }
 
 fn at_least(tensor: &Tensor, rank: usize) -> Result<Tensor, OperatorError> {
@@ -87,14 +90,25 @@ fn combinations(context: &Context, arguments: Arguments) -> Results {
     let again = arguments.bool_or("with_replacement", false)?;
     let entries = tensor.count();
     if tensor.rank() != 1 || chosen == 0 {
-        return Err(wrong_shape("one dimension, and at least one element to choose", tensor));
+        return Err(wrong_shape(
+            "one dimension, and at least one element to choose",
+            tensor,
+        ));
     }
     let mut places = Vec::new();
-    let mut choice: Vec<usize> = (0..chosen).map(|place| if again { 0 } else { place }).collect();
+    let mut choice: Vec<usize> = (0..chosen)
+        .map(|place| if again { 0 } else { place })
+        .collect();
     while choice.iter().all(|&place| place < entries) {
         places.extend(choice.iter().map(|&place| place as i64));
         // The last one that can still move does, and those after it follow.
-        let most = |place: usize| if again { entries - 1 } else { entries + place - chosen };
+        let most = |place: usize| {
+            if again {
+                entries - 1
+            } else {
+                entries + place - chosen
+            }
+        };
         let Some(moved) = (0..chosen).rev().find(|&place| choice[place] < most(place)) else {
             break;
         };
@@ -107,9 +121,15 @@ fn combinations(context: &Context, arguments: Arguments) -> Results {
     let found = tensor_of(
         context,
         "aten.index_select.default",
-        [("self", tensor.clone().into()), ("dim", 0.into()), ("index", index.into())],
+        [
+            ("self", tensor.clone().into()),
+            ("dim", 0.into()),
+            ("index", index.into()),
+        ],
     )?;
-    one(found.view(&[places.len() / chosen, chosen])?.unwrap_or(found))
+    one(found
+        .view(&[places.len() / chosen, chosen])?
+        .unwrap_or(found))
 }
 
 /// Each element of the first tensor times the whole second one.
@@ -152,7 +172,9 @@ fn tensordot(context: &Context, arguments: Arguments) -> Results {
     };
     let (inner_left, inner_right) = (dims("dims_self", left)?, dims("dims_other", right)?);
     let rest = |tensor: &Tensor, gone: &[usize]| -> Vec<usize> {
-        (0..tensor.rank()).filter(|dim| !gone.contains(dim)).collect()
+        (0..tensor.rank())
+            .filter(|dim| !gone.contains(dim))
+            .collect()
     };
     let (rows, columns) = (rest(left, &inner_left), rest(right, &inner_right));
     let sizes = |tensor: &Tensor, dims: &[usize]| -> Vec<usize> {
@@ -164,7 +186,10 @@ fn tensordot(context: &Context, arguments: Arguments) -> Results {
             .iter()
             .map(|dims| sizes(tensor, dims).iter().product::<usize>() as i64)
             .collect();
-        let shaped = [("self", tensor.permute(&order)?.into()), ("shape", shape.into())];
+        let shaped = [
+            ("self", tensor.permute(&order)?.into()),
+            ("shape", shape.into()),
+        ];
         tensor_of(context, "aten.reshape.default", shaped)
     };
     let product = [

@@ -22,7 +22,10 @@ pub(super) const OPERATORS: super::Family = &[
         let batch = &tensor.shape()[..tensor.rank().saturating_sub(2)];
         let info = c.empty(Dtype::I32, batch)?;
         c.assign(&info, &c.scalar(0i64)?)?;
-        Ok(vec![Solved::new(c, tensor)?.inverse(c)?.into(), info.into()])
+        Ok(vec![
+            Solved::new(c, tensor)?.inverse(c)?.into(),
+            info.into(),
+        ])
     }),
     ("aten.linalg_det.default", |c, a| {
         let name = if a.get("A").is_some() { "A" } else { "self" };
@@ -38,7 +41,11 @@ fn norm(context: &Context, arguments: Arguments) -> Results {
     if arguments.get("ord").is_some() && of_matrix {
         return matrix_norm(context, arguments);
     }
-    call(context, "aten.linalg_vector_norm.default", vector(&arguments, 2.0.into())?)
+    call(
+        context,
+        "aten.linalg_vector_norm.default",
+        vector(&arguments, 2.0.into())?,
+    )
 }
 
 /// The arguments of a norm of vectors of this order.
@@ -57,7 +64,11 @@ fn vector(
 }
 
 fn frobenius(context: &Context, arguments: Arguments) -> Results {
-    call(context, "aten.linalg_vector_norm.default", vector(&arguments, 2.0.into())?)
+    call(
+        context,
+        "aten.linalg_vector_norm.default",
+        vector(&arguments, 2.0.into())?,
+    )
 }
 
 fn matrix_norm(context: &Context, arguments: Arguments) -> Results {
@@ -108,13 +119,23 @@ fn matrix_norm(context: &Context, arguments: Arguments) -> Results {
             ("keepdim", true.into()),
         ],
     )?;
-    let name = if number > 0.0 { "aten.amax.default" } else { "aten.amin.default" };
-    let dims = [("self", sums.into()), ("dim", vec![chosen as i64].into()), ("keepdim", true.into())];
+    let name = if number > 0.0 {
+        "aten.amax.default"
+    } else {
+        "aten.amin.default"
+    };
+    let dims = [
+        ("self", sums.into()),
+        ("dim", vec![chosen as i64].into()),
+        ("keepdim", true.into()),
+    ];
     let result = tensor_of(context, name, dims)?;
     if arguments.bool_or("keepdim", false)? {
         return one(result);
     }
-    one(result.squeeze(rows.max(columns))?.squeeze(rows.min(columns))?)
+    one(result
+        .squeeze(rows.max(columns))?
+        .squeeze(rows.min(columns))?)
 }
 
 /// The vector that is normal to two others, along a dimension of three entries.
@@ -122,21 +143,37 @@ fn cross(context: &Context, arguments: &Arguments, default: Option<i64>) -> Resu
     let (left, right) = (arguments.tensor("self")?, arguments.tensor("other")?);
     let shape = broadcast_shapes(left.shape(), right.shape())?;
     let (left, right) = (left.expand(&shape)?, right.expand(&shape)?);
-    let first = || shape.iter().position(|&size| size == 3).map(|dim| dim as i64);
+    let first = || {
+        shape
+            .iter()
+            .position(|&size| size == 3)
+            .map(|dim| dim as i64)
+    };
     let dim = arguments.optional_int("dim")?.or(default).or_else(first);
     let dim = left.dimension(dim.unwrap_or(-1))?;
     if shape.get(dim) != Some(&3) {
         return Err(wrong_shape("a dimension of three entries", &left));
     }
-    let result = context.empty(result_dtype([&left.clone().into(), &right.clone().into()]), &shape)?;
+    let result = context.empty(
+        result_dtype([&left.clone().into(), &right.clone().into()]),
+        &shape,
+    )?;
     let times = |a: &Tensor, b: &Tensor| {
-        tensor_of(context, "aten.mul.Tensor", [("self", a.clone().into()), ("other", b.clone().into())])
+        tensor_of(
+            context,
+            "aten.mul.Tensor",
+            [("self", a.clone().into()), ("other", b.clone().into())],
+        )
     };
     for entry in 0..3 {
         let (next, after) = ((entry + 1) % 3, (entry + 2) % 3);
         let first = times(&left.select(dim, next)?, &right.select(dim, after)?)?;
         let second = times(&left.select(dim, after)?, &right.select(dim, next)?)?;
-        let value = tensor_of(context, "aten.sub.Tensor", [("self", first.into()), ("other", second.into())])?;
+        let value = tensor_of(
+            context,
+            "aten.sub.Tensor",
+            [("self", first.into()), ("other", second.into())],
+        )?;
         context.assign(&result.select(dim, entry)?, &value)?;
     }
     one(result)
@@ -187,7 +224,10 @@ impl Solved {
     }
 
     fn determinant(&self, context: &Context) -> Result<Tensor, OperatorError> {
-        context.cast(&context.tensor(&self.determinants, &self.batch)?, self.dtype)
+        context.cast(
+            &context.tensor(&self.determinants, &self.batch)?,
+            self.dtype,
+        )
     }
 }
 
@@ -217,7 +257,11 @@ fn eliminated(matrix: &[f64], side: usize) -> (Vec<f64>, f64) {
         }
         for row in 0..side {
             let own = row == column;
-            let factor = if own { 0.0 } else { left[row * side + column] / divisor };
+            let factor = if own {
+                0.0
+            } else {
+                left[row * side + column] / divisor
+            };
             for place in 0..side {
                 for matrix in [&mut left, &mut right] {
                     if !own {

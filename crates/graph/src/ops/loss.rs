@@ -22,7 +22,10 @@ macro_rules! pairwise {
 }
 
 pub(super) const OPERATORS: super::Family = &[
-    ("aten.mse_loss.default", pairwise!(; |a, b| (a - b) * (a - b))),
+    (
+        "aten.mse_loss.default",
+        pairwise!(; |a, b| (a - b) * (a - b)),
+    ),
     ("aten.l1_loss.default", pairwise!(; |a, b| (a - b).abs())),
     (
         "aten.smooth_l1_loss.default",
@@ -240,15 +243,20 @@ fn cosine_embedding(context: &Context, arguments: Arguments) -> Results {
         |a, b| ((a + 1e-12) * (b + 1e-12)).sqrt(),
     )?;
     let cosine = of_pairs(context, &dot(first, second)?, &lengths, |a, b| a / b)?;
-    let losses = of_pairs(context, &cosine, arguments.tensor("target")?, |cosine, target| {
-        if target == 1.0 {
-            1.0 - cosine
-        } else if target == -1.0 {
-            (cosine - margin).max(0.0)
-        } else {
-            0.0
-        }
-    })?;
+    let losses = of_pairs(
+        context,
+        &cosine,
+        arguments.tensor("target")?,
+        |cosine, target| {
+            if target == 1.0 {
+                1.0 - cosine
+            } else if target == -1.0 {
+                (cosine - margin).max(0.0)
+            } else {
+                0.0
+            }
+        },
+    )?;
     reduced(context, &arguments, context.cast(&losses, first.dtype())?)
 }
 
@@ -297,7 +305,9 @@ fn multi_margin(context: &Context, arguments: Arguments) -> Results {
         arguments.float_or("margin", 1.0)? as f32,
     );
     let weight = arguments.optional_tensor("weight")?;
-    let weight = weight.map(|weight| context.cast(weight, Dtype::F32)).transpose()?;
+    let weight = weight
+        .map(|weight| context.cast(weight, Dtype::F32))
+        .transpose()?;
     let weight = weight.as_ref().map(Tensor::elements::<f32>).transpose()?;
     let (values, targets) = (wide.elements::<f32>()?, targets.elements::<i64>()?);
     let mut losses = Vec::with_capacity(samples);
@@ -497,9 +507,12 @@ fn cross_entropy(context: &Context, arguments: Arguments) -> Results {
     if smoothing == 0.0 {
         return one(loss);
     }
-    let spread = over_classes(of_pairs(context, &logarithms, &weight, |logarithm, weight| {
-        -logarithm * weight
-    })?)?;
+    let spread = over_classes(of_pairs(
+        context,
+        &logarithms,
+        &weight,
+        |logarithm, weight| -logarithm * weight,
+    )?)?;
     let spread = context.cast(&spread, Dtype::F32)?;
     let losses = spread.elements::<f32>()?;
     let ignored = arguments.int_or("ignore_index", -100)?;

@@ -9,12 +9,20 @@ use std::cmp::Ordering;
 use weightstream::Dtype;
 
 pub(super) const OPERATORS: super::Family = &[
-    ("aten.isin.Tensor_Tensor", |c, a| isin(c, &a, "elements", "test_elements")),
-    ("aten.isin.Tensor_Scalar", |c, a| isin(c, &a, "elements", "test_element")),
-    ("aten.isin.Scalar_Tensor", |c, a| isin(c, &a, "element", "test_elements")),
+    ("aten.isin.Tensor_Tensor", |c, a| {
+        isin(c, &a, "elements", "test_elements")
+    }),
+    ("aten.isin.Tensor_Scalar", |c, a| {
+        isin(c, &a, "elements", "test_element")
+    }),
+    ("aten.isin.Scalar_Tensor", |c, a| {
+        isin(c, &a, "element", "test_elements")
+    }),
     ("aten._unique.default", |c, a| unique(c, &a, true)),
     ("aten._unique2.default", |c, a| unique(c, &a, true)),
-    ("aten.unique_consecutive.default", |c, a| unique(c, &a, false)),
+    ("aten.unique_consecutive.default", |c, a| {
+        unique(c, &a, false)
+    }),
 ];
 
 /// All elements in order.
@@ -41,21 +49,21 @@ fn isin(
     let wanted = i64::from(!arguments.bool_or("invert", false)?);
     Ok(vec![
         computed!(dtype,
-            floating C => {
-                let mut among = all::<C>(context, &among)?;
-                among.sort_by(compare);
-                kernels::map1::<C, i64>(context, Dtype::BOOL, &given, |a| {
-                    let found = among.binary_search_by(|b| compare(b, &a)).is_ok();
-                    if found && !a.is_nan() { wanted } else { 1 - wanted }
-                })?
-            },
-            integer => {
-                let mut among = all::<C>(context, &among)?;
-                among.sort_unstable();
-                kernels::map1::<C, i64>(context, Dtype::BOOL, &given, |a| {
-                    if among.binary_search(&a).is_ok() { wanted } else { 1 - wanted }
-                })?
-            })
+        floating C => {
+            let mut among = all::<C>(context, &among)?;
+            among.sort_by(compare);
+            kernels::map1::<C, i64>(context, Dtype::BOOL, &given, |a| {
+                let found = among.binary_search_by(|b| compare(b, &a)).is_ok();
+                if found && !a.is_nan() { wanted } else { 1 - wanted }
+            })?
+        },
+        integer => {
+            let mut among = all::<C>(context, &among)?;
+            among.sort_unstable();
+            kernels::map1::<C, i64>(context, Dtype::BOOL, &given, |a| {
+                if among.binary_search(&a).is_ok() { wanted } else { 1 - wanted }
+            })?
+        })
         .into(),
     ])
 }
@@ -64,7 +72,10 @@ fn isin(
 fn unique(context: &Context, arguments: &Arguments, sorted: bool) -> Results {
     let tensor = arguments.tensor("self")?;
     if arguments.get("dim").is_some() {
-        return Err(wrong_shape("all elements, not a dimension, to compare", tensor));
+        return Err(wrong_shape(
+            "all elements, not a dimension, to compare",
+            tensor,
+        ));
     }
     let dtype = tensor.dtype();
     computed!(dtype,
@@ -83,9 +94,9 @@ fn distinct<C: Compute>(context: &Context, tensor: &Tensor, sorted: bool) -> Res
     for place in order {
         let value = values[place];
         // NaN differs from everything, itself too.
-        let is_new = found.last().is_none_or(|last| {
-            last.partial_cmp(&value) != Some(Ordering::Equal)
-        });
+        let is_new = found
+            .last()
+            .is_none_or(|last| last.partial_cmp(&value) != Some(Ordering::Equal));
         if is_new {
             found.push(value);
             counts.push(0);

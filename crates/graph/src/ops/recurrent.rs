@@ -14,8 +14,12 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.rnn_relu.input", |c, a| recurrent(c, &a, Cell::Relu)),
     ("aten.lstm_cell.default", |c, a| single(c, &a, Cell::Lstm)),
     ("aten.gru_cell.default", |c, a| single(c, &a, Cell::Gru)),
-    ("aten.rnn_tanh_cell.default", |c, a| single(c, &a, Cell::Tanh)),
-    ("aten.rnn_relu_cell.default", |c, a| single(c, &a, Cell::Relu)),
+    ("aten.rnn_tanh_cell.default", |c, a| {
+        single(c, &a, Cell::Tanh)
+    }),
+    ("aten.rnn_relu_cell.default", |c, a| {
+        single(c, &a, Cell::Relu)
+    }),
     ("aten._weight_norm.default", weight_norm),
     ("aten._grouped_mm.default", |c, a| {
         grouped(c, &a, "self", "mat2", "offs")
@@ -129,8 +133,18 @@ fn single(context: &Context, arguments: &Arguments, cell: Cell) -> Results {
     let Some(hidden) = state.first() else {
         return Err(wrong_shape("a state", input));
     };
-    let inputs = affine(context, input, layer.input, layer.biases.map(|biases| biases[0]))?;
-    let hidden = affine(context, hidden, layer.hidden, layer.biases.map(|biases| biases[1]))?;
+    let inputs = affine(
+        context,
+        input,
+        layer.input,
+        layer.biases.map(|biases| biases[0]),
+    )?;
+    let hidden = affine(
+        context,
+        hidden,
+        layer.hidden,
+        layer.biases.map(|biases| biases[1]),
+    )?;
     let states = layer.step(context, cell, &inputs, &hidden, state)?;
     Ok(states.into_iter().map(Value::from).collect())
 }

@@ -83,7 +83,10 @@ pub(super) const OPERATORS: super::Family = &[
         if left.shape() != right.shape() {
             return Ok(vec![false.into()]);
         }
-        let operands = [("self", left.clone().into()), ("other", right.clone().into())];
+        let operands = [
+            ("self", left.clone().into()),
+            ("other", right.clone().into()),
+        ];
         let same = super::call(c, "aten.eq.Tensor", operands)?;
         let all = Arguments::new(same.into_iter().map(|same| ("self", same)));
         let all = truth(c, &all, |row| row.iter().all(|&value| value != 0.0))?;
@@ -346,11 +349,22 @@ fn of_numbers(context: &Context, arguments: &Arguments, mean: bool) -> Results {
     let dims = dimensions(arguments, "dim", tensor)?;
     let dtype = arguments.optional_dtype("dtype")?.unwrap_or(tensor.dtype());
     let keep = arguments.bool_or("keepdim", false)?;
-    one(reduce::<f64, f64>(context, tensor, &dims, keep, dtype, |row| {
-        let numbers = || row.iter().filter(|value| !value.is_nan());
-        let sum: f64 = numbers().sum();
-        if mean { sum / numbers().count() as f64 } else { sum }
-    })?)
+    one(reduce::<f64, f64>(
+        context,
+        tensor,
+        &dims,
+        keep,
+        dtype,
+        |row| {
+            let numbers = || row.iter().filter(|value| !value.is_nan());
+            let sum: f64 = numbers().sum();
+            if mean {
+                sum / numbers().count() as f64
+            } else {
+                sum
+            }
+        },
+    )?)
 }
 
 fn count_nonzero(context: &Context, arguments: Arguments) -> Results {

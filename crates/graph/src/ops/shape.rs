@@ -77,7 +77,11 @@ pub(super) const OPERATORS: super::Family = &[
         }
         let sections = Value::Int(values.first().copied().unwrap_or(1));
         let dim = Value::Int(a.int_or("dim", 0)?);
-        let named = [("self", a.value("self")?.clone()), ("sections", sections), ("dim", dim)];
+        let named = [
+            ("self", a.value("self")?.clone()),
+            ("sections", sections),
+            ("dim", dim),
+        ];
         tensor_split(c, Arguments::new(named))
     }),
     ("aten.hsplit.int", |c, a| split_evenly(c, &a, 1)),
@@ -112,7 +116,11 @@ pub(super) const OPERATORS: super::Family = &[
         let length = entries(&tensor, dim)?;
         let repeats = a.tensor("repeats")?;
         let repeats = if repeats.count() == 1 {
-            let one = if repeats.rank() == 0 { repeats.unsqueeze(0)? } else { repeats.clone() };
+            let one = if repeats.rank() == 0 {
+                repeats.unsqueeze(0)?
+            } else {
+                repeats.clone()
+            };
             one.expand(&[length])?
         } else {
             repeats.clone()
@@ -125,8 +133,12 @@ pub(super) const OPERATORS: super::Family = &[
         one(rearranged(c, &tensor, dim, &places)?)
     }),
     ("aten.flip.default", flip),
-    ("aten.fliplr.default", |c, a| flipped(c, a.tensor("self")?, &[1])),
-    ("aten.flipud.default", |c, a| flipped(c, a.tensor("self")?, &[0])),
+    ("aten.fliplr.default", |c, a| {
+        flipped(c, a.tensor("self")?, &[1])
+    }),
+    ("aten.flipud.default", |c, a| {
+        flipped(c, a.tensor("self")?, &[0])
+    }),
     ("aten.rot90.default", rotate),
     ("aten.ravel.default", |c, a| {
         let tensor = a.tensor("self")?;
@@ -135,7 +147,10 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.take.default", |c, a| {
         let (tensor, places) = (a.tensor("self")?, a.tensor("index")?);
         let flat = shaped(c, tensor, &[tensor.count()])?;
-        let found = [("self", flat.into()), ("indices", vec![places.clone()].into())];
+        let found = [
+            ("self", flat.into()),
+            ("indices", vec![places.clone()].into()),
+        ];
         super::call(c, "aten.index.Tensor", found)
     }),
     ("aten.roll.default", roll),

@@ -283,9 +283,7 @@ fn search(
     };
     let length = sorted.shape().last().copied().unwrap_or(0);
     let outer = &sorted.shape()[..sorted.rank().saturating_sub(1)];
-    if sorted.rank() != 1
-        && values.shape()[..values.rank().saturating_sub(1)] != *outer
-    {
+    if sorted.rank() != 1 && values.shape()[..values.rank().saturating_sub(1)] != *outer {
         return Err(wrong_shape("a sorted row for each row of values", sorted));
     }
     let (edges, given) = (singles(context, sorted)?, singles(context, &values)?);

@@ -102,7 +102,9 @@ fn chosen<C: PartialOrd + Copy>(row: &[C], rank: Rank) -> usize {
     let last = order.len() - 1;
     match rank {
         Rank::Place(place) => order[place - 1],
-        Rank::Median if is_nan(order[last]) => (0..row.len()).find(|&place| is_nan(place)).unwrap_or(0),
+        Rank::Median if is_nan(order[last]) => {
+            (0..row.len()).find(|&place| is_nan(place)).unwrap_or(0)
+        }
         Rank::Median => order[last / 2],
         Rank::MedianOfNumbers => {
             let numbers = order.iter().filter(|&&place| !is_nan(place)).count();
@@ -114,7 +116,9 @@ fn chosen<C: PartialOrd + Copy>(row: &[C], rank: Rank) -> usize {
             while start <= last {
                 let same = order[start..]
                     .iter()
-                    .take_while(|&&place| compare(&row[place], &row[order[start]]) == Ordering::Equal)
+                    .take_while(|&&place| {
+                        compare(&row[place], &row[order[start]]) == Ordering::Equal
+                    })
                     .count();
                 if same > best.0 {
                     best = (same, start + same - 1);
@@ -176,14 +180,28 @@ fn quantile(context: &Context, arguments: &Arguments, ignore_nan: bool) -> Resul
     )?;
     // The shares come first in the result.
     let raised = found.rank().max(1);
-    let found = if found.rank() == 0 { found.unsqueeze(0)? } else { found };
+    let found = if found.rank() == 0 {
+        found.unsqueeze(0)?
+    } else {
+        found
+    };
     let mut order: Vec<usize> = (0..raised).filter(|other| *other != dim).collect();
     order.insert(0, dim);
-    let mut shape = if shares.rank() == 0 { vec![] } else { vec![wanted.len()] };
+    let mut shape = if shares.rank() == 0 {
+        vec![]
+    } else {
+        vec![wanted.len()]
+    };
     let kept: Vec<usize> = if arguments.get("dim").is_some() {
         (0..tensor.rank())
             .filter(|other| keep || *other != dim)
-            .map(|other| if other == dim { 1 } else { tensor.shape()[other] })
+            .map(|other| {
+                if other == dim {
+                    1
+                } else {
+                    tensor.shape()[other]
+                }
+            })
             .collect()
     } else {
         vec![1; if keep { tensor.rank() } else { 0 }]

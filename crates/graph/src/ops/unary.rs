@@ -99,33 +99,109 @@ pub(super) const OPERATORS: super::Family = &[
         "aten.sigmoid.default",
         real!(|a| kernels::sigmoid(a), 1.0 / (1.0 + (-a).exp())),
     ),
-    ("aten.erfc.default", real!(|a| libm::erfcf(a), libm::erfc(a))),
-    ("aten.lgamma.default", real!(|a| libm::lgammaf(a), libm::lgamma(a))),
-    ("aten.erfinv.default", real!(|a| inverse_erf(f64::from(a)) as f32, inverse_erf(a))),
-    ("aten.sinc.default", real!(|a| if a == 0.0 { 1.0 } else { (a * PI as f32).sin() / (a * PI as f32) },
-        if a == 0.0 { 1.0 } else { (a * PI).sin() / (a * PI) })),
-    ("aten.deg2rad.default", real!(|a| a * (PI / 180.0) as f32, a * (PI / 180.0))),
-    ("aten.rad2deg.default", real!(|a| a * (180.0 / PI) as f32, a * (180.0 / PI))),
-    ("aten.special_entr.default", real!(|a| if a > 0.0 { -a * a.ln() } else if a == 0.0 { 0.0 } else if a.is_nan() { a } else { f32::NEG_INFINITY },
-        if a > 0.0 { -a * a.ln() } else if a == 0.0 { 0.0 } else if a.is_nan() { a } else { f64::NEG_INFINITY })),
-    ("aten.sgn.default", number!(|a| if a > 0.0 { 1.0 } else if a < 0.0 { -1.0 } else { 0.0 }, a.signum())),
+    (
+        "aten.erfc.default",
+        real!(|a| libm::erfcf(a), libm::erfc(a)),
+    ),
+    (
+        "aten.lgamma.default",
+        real!(|a| libm::lgammaf(a), libm::lgamma(a)),
+    ),
+    (
+        "aten.erfinv.default",
+        real!(|a| inverse_erf(f64::from(a)) as f32, inverse_erf(a)),
+    ),
+    (
+        "aten.sinc.default",
+        real!(
+            |a| if a == 0.0 {
+                1.0
+            } else {
+                (a * PI as f32).sin() / (a * PI as f32)
+            },
+            if a == 0.0 {
+                1.0
+            } else {
+                (a * PI).sin() / (a * PI)
+            }
+        ),
+    ),
+    (
+        "aten.deg2rad.default",
+        real!(|a| a * (PI / 180.0) as f32, a * (PI / 180.0)),
+    ),
+    (
+        "aten.rad2deg.default",
+        real!(|a| a * (180.0 / PI) as f32, a * (180.0 / PI)),
+    ),
+    (
+        "aten.special_entr.default",
+        real!(
+            |a| if a > 0.0 {
+                -a * a.ln()
+            } else if a == 0.0 {
+                0.0
+            } else if a.is_nan() {
+                a
+            } else {
+                f32::NEG_INFINITY
+            },
+            if a > 0.0 {
+                -a * a.ln()
+            } else if a == 0.0 {
+                0.0
+            } else if a.is_nan() {
+                a
+            } else {
+                f64::NEG_INFINITY
+            }
+        ),
+    ),
+    (
+        "aten.sgn.default",
+        number!(
+            |a| if a > 0.0 {
+                1.0
+            } else if a < 0.0 {
+                -1.0
+            } else {
+                0.0
+            },
+            a.signum()
+        ),
+    ),
     ("aten.signbit.default", |context, arguments| {
         let tensor = arguments.tensor("self")?;
-        one(map1::<f64, i64>(context, Dtype::BOOL, tensor, |a| i64::from(a.is_sign_negative()))?)
+        one(map1::<f64, i64>(context, Dtype::BOOL, tensor, |a| {
+            i64::from(a.is_sign_negative())
+        })?)
     }),
     ("aten.round.decimals", |context, arguments| {
         let tensor = arguments.tensor("self")?;
         let scale = 10f64.powi(arguments.int_or("decimals", 0)? as i32);
-        one(map1::<f64, f64>(context, tensor.dtype(), tensor, |a| (a * scale).round_ties_even() / scale)?)
+        one(map1::<f64, f64>(context, tensor.dtype(), tensor, |a| {
+            (a * scale).round_ties_even() / scale
+        })?)
     }),
     ("aten.logit.default", |context, arguments| {
         let tensor = arguments.tensor("self")?;
         let eps = arguments.float_or("eps", -1.0)?;
-        let inside = |a: f64| if eps < 0.0 { a } else { a.clamp(eps, 1.0 - eps) };
-        one(map1::<f64, f64>(context, floating(tensor.dtype()), tensor, |a| {
-            let a = if a.is_nan() { a } else { inside(a) };
-            (a / (1.0 - a)).ln()
-        })?)
+        let inside = |a: f64| {
+            if eps < 0.0 {
+                a
+            } else {
+                a.clamp(eps, 1.0 - eps)
+            }
+        };
+        one(map1::<f64, f64>(
+            context,
+            floating(tensor.dtype()),
+            tensor,
+            |a| {
+                let a = if a.is_nan() { a } else { inside(a) };
+                (a / (1.0 - a)).ln()
+            },
+        )?)
     }),
     ("aten.clamp.default", clamp),
     ("aten.clamp.Tensor", clamp),
@@ -139,13 +215,20 @@ pub(super) const OPERATORS: super::Family = &[
 /// What the error function gives `a` for: a rational approximation, then two of Newton's steps.
 fn inverse_erf(a: f64) -> f64 {
     if a.abs() >= 1.0 {
-        return if a.abs() == 1.0 { a * f64::INFINITY } else { f64::NAN };
+        return if a.abs() == 1.0 {
+            a * f64::INFINITY
+        } else {
+            f64::NAN
+        };
     }
     let logarithm = (-a * a).ln_1p();
     let mean = 2.0 / (PI * 0.147) + logarithm / 2.0;
-    let mut guess = ((mean * mean - logarithm / 0.147).sqrt() - mean).sqrt().copysign(a);
+    let mut guess = ((mean * mean - logarithm / 0.147).sqrt() - mean)
+        .sqrt()
+        .copysign(a);
     for _ in 0..3 {
-        guess -= (libm::erf(guess) - a) / (std::f64::consts::FRAC_2_SQRT_PI * (-guess * guess).exp());
+        guess -=
+            (libm::erf(guess) - a) / (std::f64::consts::FRAC_2_SQRT_PI * (-guess * guess).exp());
     }
     guess
 }

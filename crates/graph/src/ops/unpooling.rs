@@ -16,7 +16,10 @@ fn unpool(context: &Context, arguments: &Arguments, dims: usize) -> Results {
     let wanted = sizes(arguments, "output_size")?;
     if indices.shape() != tensor.shape() || tensor.rank() < dims || wanted.len() != dims {
         return Err(wrong_shape(
-            format!("an index for each of {:?}, and {dims} sizes", tensor.shape()),
+            format!(
+                "an index for each of {:?}, and {dims} sizes",
+                tensor.shape()
+            ),
             indices,
         ));
     }
