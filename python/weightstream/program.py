@@ -22,6 +22,7 @@ _DTYPES = {
     "BF16": torch.bfloat16,
     "F32": torch.float32,
     "F64": torch.float64,
+    "C64": torch.complex64,
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
@@ -68,6 +69,10 @@ class Program:
         """Forget what earlier runs left in buffers."""
         self._program.reset()
 
+    def seed(self, seed: int) -> None:
+        """Begin random numbers anew: the program draws what torch draws on a CPU after `torch.manual_seed(seed)`."""
+        self._program.seed(seed)
+
     def resize(self, memory: int | float | str) -> None:
         """Give the weights another budget, also while the program runs."""
         self._program.resize(parse_memory(memory))
@@ -88,7 +93,7 @@ def _to_native(leaf: Any) -> Any:
         return leaf
     if leaf.dtype not in _NAMES:
         raise TypeError(f"expected a tensor of {', '.join(map(str, _NAMES))}, came {leaf.dtype}")
-    flat = leaf.detach().cpu().contiguous().reshape(-1)
+    flat = leaf.detach().cpu().resolve_conj().contiguous().reshape(-1)
     data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
     return _NAMES[leaf.dtype], tuple(leaf.shape), data
 

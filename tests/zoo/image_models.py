@@ -11,7 +11,27 @@ from torch import nn
 from tests.zoo.specimens import Made, Specimen
 
 #: Words in the names of a family's smaller models, the smallest first.
-SMALL = "atto femto pico nano xxs xxt tiny xs extra_small mini small _s_ _s b0 _18 18 _0 a0 _t".split()
+SMALL = [
+    "atto",
+    "femto",
+    "pico",
+    "nano",
+    "xxs",
+    "xxt",
+    "tiny",
+    "xs",
+    "extra_small",
+    "mini",
+    "small",
+    "_s_",
+    "_s",
+    "b0",
+    "_18",
+    "18",
+    "_0",
+    "a0",
+    "_t",
+]
 #: The most parameters of a model that is built.
 LARGEST = 120_000_000
 
@@ -44,9 +64,8 @@ def made_by_torchvision(name: str) -> Made:
         return model, (torch.rand(1, 3, frames, side, side),), {}
     if ".optical_flow" in where:
         return model, (torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)), {"num_flow_updates": 2}
-    side = {"vit_h_14": 224}.get(name, 299 if "inception" in name else 224)
-    if not name.startswith(("vit", "maxvit", "inception", "googlenet")):
-        side = 64 if "alexnet" not in name and "squeezenet" not in name else 96
+    whole = name.startswith(("vit", "maxvit", "inception", "googlenet"))
+    side = 299 if name.startswith("inception") else 224 if whole else 96
     return model, (torch.rand(2, 3, side, side),), {}
 
 

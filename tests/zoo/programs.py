@@ -35,7 +35,7 @@ COLLECTIONS: dict[str, Callable[[], Iterator[Specimen]]] = {
 }
 FORMS = ("exported", "decomposed")
 #: Seconds that building, exporting and running one specimen may take.
-PATIENCE = 300
+PATIENCE = 600
 #: The relative error that float32 sums in another order make, through a whole model.
 TOLERANCE = 1e-4
 
@@ -59,7 +59,7 @@ def main() -> None:
         for collection in given.collections or COLLECTIONS:
             for specimen in itertools.islice(COLLECTIONS[collection](), 0, None, given.every):
                 if re.search(given.only, specimen.name):
-                    outcomes += apart(specimen, given.keep or Path(scratch))
+                    outcomes += apart(specimen, given.keep or Path(scratch), keep=given.keep is not None)
                     print(line(outcomes[-2:]), flush=True)
                     if given.out:
                         given.out.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
@@ -74,8 +74,8 @@ def warm_up() -> None:
     torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),), strict=False).run_decompositions()
 
 
-def apart(specimen: Specimen, folder: Path) -> list[dict[str, str]]:
-    """What became of both forms of `specimen`, found out in a process of its own: one that dies ends nothing else."""
+def apart(specimen: Specimen, folder: Path, keep: bool) -> list[dict[str, str]]:
+    """What became of both forms of `specimen`, found out in a process of its own."""
     folder = folder / specimen.collection
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / f"{specimen.name}.json"
@@ -85,7 +85,7 @@ def apart(specimen: Specimen, folder: Path) -> list[dict[str, str]]:
         try:
             for form in FORMS:
                 with report.open("a") as file:
-                    file.write(json.dumps(outcome(specimen, form, folder)) + "\n")
+                    file.write(json.dumps(outcome(specimen, form, folder, keep)) + "\n")
                     file.flush()
         finally:
             os._exit(0)
@@ -114,8 +114,8 @@ def record(specimen: Specimen, form: str, result: str, detail: str = "") -> dict
     }
 
 
-def outcome(specimen: Specimen, form: str, folder: Path) -> dict[str, str]:
-    """Exports and runs one form, unless an earlier run has kept it."""
+def outcome(specimen: Specimen, form: str, folder: Path, keep: bool = False) -> dict[str, str]:
+    """Runs one form, exported anew unless an earlier run has kept it."""
     import weightstream as ws
 
     program, data = folder / f"{specimen.name}.{form}.pt2", folder / f"{specimen.name}.{form}.pt"
@@ -134,7 +134,7 @@ def outcome(specimen: Specimen, form: str, folder: Path) -> dict[str, str]:
     except Exception as error:
         return record(specimen, form, "refused", str(error))
     finally:
-        if folder.is_relative_to(tempfile.gettempdir()):
+        if not keep:
             program.unlink()
             data.unlink()
     difference = compare(given, expected)
@@ -163,7 +163,8 @@ def compare(given: list[Any], expected: list[Any]) -> str:
                 return f"result {place} is {one}, expected {other}"
             continue
         if one.dtype != other.dtype or one.shape != other.shape:
-            return f"result {place} is {one.dtype} {tuple(one.shape)}, expected {other.dtype} {tuple(other.shape)}"
+            kinds = [f"{each.dtype} {tuple(each.shape)}" for each in (other, one)]
+            return f"result {place}: expected {kinds[0]}, got {kinds[1]}"
         if not (other.is_floating_point() or other.is_complex()):
             if not torch.equal(one, other):
                 return (
@@ -184,10 +185,8 @@ def compare(given: list[Any], expected: list[Any]) -> str:
 def last_line(text: str) -> str:
     """Of a traceback: the error's own words."""
     lines = [one for one in text.strip().splitlines() if one and not one.startswith(" ")]
-    return next(
-        (one for one in reversed(lines) if re.match(r"[\w.]+(Error|Exception|Interrupt|Unsupported)?:", one)),
-        lines[-1],
-    )
+    own = [one for one in lines if re.match(r"[\w.]+(Error|Exception|Unsupported)?:", one)]
+    return (own or lines)[-1]
 
 
 def line(outcomes: list[dict[str, str]]) -> str:

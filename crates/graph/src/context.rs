@@ -1,15 +1,17 @@
 use crate::arena::Arena;
+use crate::generator::Generator;
 use crate::tensor::{contiguous_strides, itemsize};
 use crate::{Element, OperatorError, Storage, Tensor, Walk};
 use half::{bf16, f16};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use weightstream::Dtype;
 
-/// What an operator computes with: memory for its results and the number of threads.
+/// What an operator computes with: memory for its results, the number of threads, and where random numbers come from.
 #[derive(Clone)]
 pub struct Context {
     arena: Arc<Arena>,
     threads: usize,
+    generator: Arc<Mutex<Generator>>,
 }
 
 impl Default for Context {
@@ -21,12 +23,30 @@ impl Default for Context {
 impl Context {
     /// Results are allocated in `arena`; matrix products use `threads` threads.
     pub fn new(arena: Arc<Arena>, threads: usize) -> Self {
-        Self { arena, threads }
+        Self {
+            arena,
+            threads,
+            generator: Arc::default(),
+        }
     }
 
     /// Where results live.
     pub fn arena(&self) -> &Arc<Arena> {
         &self.arena
+    }
+
+    /// Begins random numbers anew, as `torch.manual_seed` does.
+    pub fn seed(&self, seed: u64) {
+        self.draw(|generator| *generator = Generator::new(seed));
+    }
+
+    /// Draws random numbers; who draws at the same time waits.
+    pub(crate) fn draw<R>(&self, numbers: impl FnOnce(&mut Generator) -> R) -> R {
+        let mut generator = self
+            .generator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        numbers(&mut generator)
     }
 
     /// How many threads may compute at once.
@@ -145,6 +165,9 @@ impl Context {
             self.assign(&apart, &from)?;
             return self.assign(to, &apart);
         }
+        if to.is_complex() || from.is_complex() {
+            return self.assign_complex(to, &from);
+        }
         macro_rules! with_target {
             ($source:ty) => {
                 match to.dtype() {
@@ -175,6 +198,22 @@ impl Context {
             Dtype::I8 => with_target!(i8),
             Dtype::U8 | Dtype::BOOL => with_target!(u8),
             came => Err(not_a_number(came)),
+        }
+    }
+
+    /// As [`assign`](Self::assign) where one of them is complex: a real number has no imaginary part, and an imaginary
+    /// part has no place in a real number.
+    fn assign_complex(&self, to: &Tensor, from: &Tensor) -> Result<(), OperatorError> {
+        match (to.is_complex(), from.is_complex()) {
+            (true, true) => transfer::<[f32; 2], [f32; 2]>(to, from, |value| value),
+            (true, false) => {
+                self.assign(&to.part(0)?, from)?;
+                self.assign(&to.part(1)?, &self.scalar(0i64)?)
+            }
+            _ if to.dtype() == Dtype::BOOL => {
+                transfer::<[f32; 2], u8>(to, from, |value| u8::from(value != [0.0; 2]))
+            }
+            _ => self.assign(to, &from.part(0)?),
         }
     }
 }

@@ -293,12 +293,12 @@ impl Compiler<'_> {
                 .map(Argument::List),
             A::AsOptionalTensor(tensor) => optional(tensor, scope),
             A::AsIntLists(lists) => constant(lists.clone().into()),
+            A::AsComplex(value) => constant(Value::Complex([value.real.0, value.imag.0])),
             A::AsCustomObj(_)
-            | A::AsComplex(_)
             | A::AsNestedTensors(_)
             | A::AsStringToArgument(_)
             | A::AsFloatLists(_) => Err(ProgramError::Malformed(
-                "custom objects, complex numbers and nested lists can't be arguments".into(),
+                "custom objects and nested lists can't be arguments".into(),
             )),
         }
     }

@@ -202,6 +202,11 @@ impl Program {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Begins its random numbers anew: it draws what torch draws on a CPU after `torch.manual_seed(seed)`.
+    pub fn seed(&self, seed: u64) {
+        self.context.seed(seed);
+    }
+
     /// Runs the program once and returns what it gives, in the order of [`outputs`](Self::outputs).
     ///
     /// # Errors

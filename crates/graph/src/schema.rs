@@ -164,10 +164,16 @@ pub enum Argument {
     AsOperator(String),
     AsIntLists(Vec<Vec<i64>>),
     AsCustomObj(de::IgnoredAny),
-    AsComplex(de::IgnoredAny),
+    AsComplex(Complex),
     AsNestedTensors(de::IgnoredAny),
     AsStringToArgument(de::IgnoredAny),
     AsFloatLists(de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+pub struct Complex {
+    pub real: Real,
+    pub imag: Real,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,8 @@ pub enum Value {
     Int(i64),
     Float(f64),
     Bool(bool),
+    /// The real and the imaginary part.
+    Complex([f64; 2]),
     Text(String),
     Dtype(Dtype),
     MemoryFormat(MemoryFormat),
@@ -39,6 +41,7 @@ impl Value {
             Self::Int(value) => format!("the integer {value}"),
             Self::Float(value) => format!("the number {value}"),
             Self::Bool(value) => format!("{value}"),
+            Self::Complex([real, imaginary]) => format!("the number {real} + {imaginary}i"),
             Self::Text(value) => format!("{value:?}"),
             Self::Dtype(dtype) => format!("the dtype {dtype}"),
             Self::MemoryFormat(format) => format!("the memory format {format:?}"),

@@ -80,6 +80,10 @@ impl Program {
         self.0.reset();
     }
 
+    fn seed(&self, seed: u64) {
+        self.0.seed(seed);
+    }
+
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
         detached(python, || self.0.resize(memory))?.map_err(from_program)
     }

@@ -34,6 +34,9 @@ pub struct Arguments {
     /// How often it is run; the last run is reported
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     runs: usize,
+    /// Where random numbers begin, as after torch.manual_seed; the same place at every start where it is left out
+    #[arg(long)]
+    seed: Option<u64>,
     /// The report as JSON
     #[arg(long)]
     json: bool,
@@ -67,6 +70,9 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     };
     let failed = |error: weightstream_graph::ProgramError| CliError::Program(error.to_string());
     let program = Program::open(&arguments.program, options).map_err(failed)?;
+    if let Some(seed) = arguments.seed {
+        program.seed(seed);
+    }
     heap::trim();
     let inputs = inputs(&program, &arguments.inputs)?;
     for _ in 1..arguments.runs {

@@ -1,4 +1,4 @@
-//! Tensors out of nothing. What would be random is refused.
+//! Tensors out of nothing.
 
 use super::operand::{Results, one, operand, size, sizes, with_element};
 use crate::memory::{listed, reserved};

@@ -1,17 +1,20 @@
 //! What operators compute, one file per family, and the table that finds them by name.
 
 mod activation;
+mod alignment_loss;
 mod arithmetic;
 mod attention;
 mod cast;
 mod columns;
 mod comparison;
+mod complex;
 mod convolution;
 mod creation;
 mod diagonals;
 mod distance;
 mod einsum;
 mod embedding_bag;
+mod fourier;
 mod indexing;
 mod joining;
 mod linear_algebra;
@@ -23,6 +26,7 @@ mod normalisation;
 mod operand;
 mod pooling;
 mod promotion;
+mod random;
 mod recurrent;
 mod reduction;
 mod resampling;
@@ -52,19 +56,23 @@ const FAMILIES: &[(&str, Family)] = &[
     ("Attention", attention::OPERATORS),
     ("Dtypes and copies", cast::OPERATORS),
     ("Comparisons, logic, choices", comparison::OPERATORS),
+    ("Complex numbers", complex::OPERATORS),
     ("Convolutions", convolution::OPERATORS),
     ("Creation", creation::OPERATORS),
     ("Diagonals", diagonals::OPERATORS),
     ("Distances", distance::OPERATORS),
     ("Sums of an embedding's rows", embedding_bag::OPERATORS),
+    ("Fourier transforms", fourier::OPERATORS),
     ("Indexing", indexing::OPERATORS),
     ("Joining", joining::OPERATORS),
     ("Linear algebra", linear_algebra::OPERATORS),
     ("Losses", loss::OPERATORS),
+    ("Losses of alignments", alignment_loss::OPERATORS),
     ("Matrix products", matrix::OPERATORS),
     ("Which values there are", membership::OPERATORS),
     ("Normalisation", normalisation::OPERATORS),
     ("Pooling", pooling::OPERATORS),
+    ("Random numbers", random::OPERATORS),
     ("Recurrent layers and experts", recurrent::OPERATORS),
     ("Reductions", reduction::OPERATORS),
     ("Resampling and padding", resampling::OPERATORS),
@@ -82,9 +90,25 @@ const FAMILIES: &[(&str, Family)] = &[
 #[derive(Clone, Copy, Debug)]
 pub enum Implementation {
     /// By this operator.
-    Direct(Operator),
+    Direct(Forms),
     /// By this operator, whose result is then written into the memory of the first argument.
-    InPlace(Operator),
+    InPlace(Forms),
+}
+
+/// An operator, and what computes it instead where an argument is complex.
+#[derive(Clone, Copy, Debug)]
+pub struct Forms {
+    real: Operator,
+    complex: Option<Operator>,
+}
+
+impl Forms {
+    fn call(self, context: &Context, arguments: Arguments) -> Result<Vec<Value>, OperatorError> {
+        match self.complex {
+            Some(complex) if complex::is_among(&arguments) => complex(context, arguments),
+            _ => (self.real)(context, arguments),
+        }
+    }
 }
 
 /// What computes `target`, a name as the graph has it: `torch.ops.aten.linear.default`, `_operator.add`. The in-place
@@ -99,12 +123,15 @@ pub fn find(target: &str) -> Option<Implementation> {
     lookup(&out_of_place).map(Implementation::InPlace)
 }
 
-fn lookup(name: &str) -> Option<Operator> {
+fn lookup(name: &str) -> Option<Forms> {
     FAMILIES
         .iter()
         .flat_map(|(_, family)| family.iter())
         .find(|(other, _)| *other == name)
-        .map(|(_, operator)| *operator)
+        .map(|(_, operator)| Forms {
+            real: *operator,
+            complex: complex::form(name),
+        })
 }
 
 /// Computes another operator of the table: composite ones are written as what they are made of.
@@ -162,13 +189,13 @@ impl Implementation {
         arguments: Arguments,
     ) -> Result<Vec<Value>, OperatorError> {
         match self {
-            Self::Direct(operator) => operator(context, arguments),
+            Self::Direct(operator) => operator.call(context, arguments),
             Self::InPlace(operator) => {
                 let target = match arguments.iter().next() {
                     Some((_, Value::Tensor(tensor))) => tensor.clone(),
                     _ => arguments.tensor("self")?.clone(),
                 };
-                for result in operator(context, arguments)? {
+                for result in operator.call(context, arguments)? {
                     if let Value::Tensor(result) = result
                         && !result.is_same(&target)
                     {

@@ -19,6 +19,14 @@ pub(super) const OPERATORS: super::Family = &[
         batch_norm,
     ),
     ("aten._native_batch_norm_legit.no_stats", batch_norm),
+    ("aten._native_batch_norm_legit.default", |c, a| {
+        if a.bool_or("training", false)? {
+            return Err(OperatorError::Unsupported(
+                "normalisation in training changes its statistics: export the model after model.eval()".into(),
+            ));
+        }
+        batch_norm(c, a)
+    }),
     ("aten.instance_norm.default", instance_norm),
 ];
 

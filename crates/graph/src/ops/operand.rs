@@ -26,6 +26,7 @@ pub fn as_tensor(
         Value::Int(value) => context.scalar(*value),
         Value::Float(value) => context.scalar(*value),
         Value::Bool(value) => context.scalar(u8::from(*value)),
+        Value::Complex(value) => context.scalar(value.map(|part| part as f32)),
         other => Err(OperatorError::Argument {
             argument: name,
             expected: "a tensor or a number",
@@ -188,6 +189,10 @@ macro_rules! with_element {
             }
             weightstream::Dtype::U8 | weightstream::Dtype::BOOL => {
                 type $type = u8;
+                $body
+            }
+            weightstream::Dtype::C64 => {
+                type $type = [f32; 2];
                 $body
             }
             came => Err($crate::OperatorError::Dtype {

@@ -2,7 +2,7 @@ use crate::Value;
 use weightstream::Dtype;
 
 /// The dtype that torch gives to the result of combining `values`: tensors with dimensions decide before tensors
-/// without, and these before Python's numbers, unless the weaker one is of a higher kind (boolean, integer, floating).
+/// without, and these before Python's numbers, unless the weaker one is of a higher kind (boolean, integer, floating, complex).
 /// See torch's documentation of tensor attributes, "type promotion".
 pub fn result_dtype<'v>(values: impl IntoIterator<Item = &'v Value>) -> Dtype {
     let (mut dimensioned, mut scalars, mut numbers) = (None, None, None);
@@ -15,6 +15,7 @@ pub fn result_dtype<'v>(values: impl IntoIterator<Item = &'v Value>) -> Dtype {
             Value::Bool(_) => numbers = wider(numbers, Dtype::BOOL),
             Value::Int(_) => numbers = wider(numbers, Dtype::I64),
             Value::Float(_) => numbers = wider(numbers, Dtype::F32),
+            Value::Complex(_) => numbers = wider(numbers, Dtype::C64),
             _ => {}
         }
     }
@@ -28,11 +29,12 @@ pub fn result_dtype<'v>(values: impl IntoIterator<Item = &'v Value>) -> Dtype {
     result.unwrap_or(Dtype::F32)
 }
 
-/// Boolean, integer, floating.
+/// Boolean, integer, floating, complex.
 fn kind(dtype: Dtype) -> u8 {
     match dtype {
         Dtype::BOOL => 0,
         Dtype::U8 | Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 => 1,
+        Dtype::C64 => 3,
         _ => 2,
     }
 }
@@ -51,6 +53,7 @@ fn wider(first: Option<Dtype>, second: Dtype) -> Option<Dtype> {
         Dtype::F16 => 6,
         Dtype::BF16 => 7,
         Dtype::F32 => 8,
+        Dtype::C64 => 10,
         _ => 9,
     };
     Some(match (first, second) {

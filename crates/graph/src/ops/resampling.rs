@@ -55,6 +55,30 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.upsample_bicubic2d.vec", |c, a| {
         resample(c, &a, 2, Kind::Cubic)
     }),
+    ("aten._upsample_bilinear2d_aa.default", |c, a| {
+        resample(c, &a, 2, Kind::SmoothLinear)
+    }),
+    ("aten._upsample_bilinear2d_aa.vec", |c, a| {
+        resample(c, &a, 2, Kind::SmoothLinear)
+    }),
+    ("aten._upsample_bicubic2d_aa.default", |c, a| {
+        resample(c, &a, 2, Kind::SmoothCubic)
+    }),
+    ("aten._upsample_bicubic2d_aa.vec", |c, a| {
+        resample(c, &a, 2, Kind::SmoothCubic)
+    }),
+    ("aten._upsample_nearest_exact1d.default", |c, a| {
+        resample(c, &a, 1, Kind::NearestCentre)
+    }),
+    ("aten._upsample_nearest_exact3d.default", |c, a| {
+        resample(c, &a, 3, Kind::NearestCentre)
+    }),
+    ("aten._upsample_nearest_exact3d.vec", |c, a| {
+        resample(c, &a, 3, Kind::NearestCentre)
+    }),
+    ("aten.upsample_trilinear3d.default", |c, a| {
+        resample(c, &a, 3, Kind::Linear)
+    }),
     ("aten.constant_pad_nd.default", |c, a| pad_constant(c, &a)),
     ("aten.pad.default", pad),
     ("aten.reflection_pad1d.default", |c, a| {
@@ -85,6 +109,9 @@ enum Kind {
     NearestCentre,
     Linear,
     Cubic,
+    /// Where the image becomes smaller, the filter becomes as wide as what an output stands for.
+    SmoothLinear,
+    SmoothCubic,
 }
 
 /// For each output along one dimension: inputs and their weights.
@@ -100,7 +127,8 @@ fn taps(
 ) -> Result<Taps, OperatorError> {
     let last = input.saturating_sub(1);
     let scale = match kind {
-        Kind::Linear | Kind::Cubic if corners => {
+        Kind::Nearest | Kind::NearestCentre => scale,
+        _ if corners => {
             if output > 1 {
                 last as f64 / (output - 1) as f64
             } else {
@@ -109,6 +137,11 @@ fn taps(
         }
         _ => scale,
     } as f32;
+    match kind {
+        Kind::SmoothLinear => return smooth(input, output, scale, 1.0, |x| (1.0 - x).max(0.0)),
+        Kind::SmoothCubic => return smooth(input, output, scale, 2.0, |x| keys(x, -0.5)),
+        _ => {}
+    }
     let clamp = |place: f32| (place.max(0.0) as usize).min(last);
     let taps = (0..output).map(|place| {
         let place = place as f32;
@@ -126,7 +159,7 @@ fn taps(
                 let share = (centre - first as f32).clamp(0.0, 1.0);
                 vec![(first, 1.0 - share), ((first + 1).min(last), share)]
             }
-            Kind::Cubic => {
+            _ => {
                 let first = centre.floor();
                 cubic(centre - first)
                     .iter()
@@ -139,7 +172,42 @@ fn taps(
     listed(output, taps)
 }
 
-/// Keys' weights of four neighbours with a = -0.75, at `share` between the second and the third one.
+/// Taps of a filter that reaches `support` inputs in each direction, more of them where several make one output.
+fn smooth(
+    input: usize,
+    output: usize,
+    scale: f32,
+    support: f32,
+    filter: impl Fn(f32) -> f32,
+) -> Result<Taps, OperatorError> {
+    let wide = scale.max(1.0);
+    let reach = support * wide;
+    let taps = (0..output).map(|place| {
+        let centre = scale * (place as f32 + 0.5);
+        let first = ((centre - reach + 0.5) as i64).max(0) as usize;
+        let end = ((centre + reach + 0.5) as i64).clamp(0, input as i64) as usize;
+        let weights: Vec<f32> = (first..end)
+            .map(|tap| filter(((tap as f32 - centre + 0.5) / wide).abs()))
+            .collect();
+        let sum: f32 = weights.iter().sum();
+        let share = |weight: f32| if sum == 0.0 { 0.0 } else { weight / sum };
+        (first..end).zip(weights.into_iter().map(share)).collect()
+    });
+    listed(output, taps)
+}
+
+/// Keys' cubic at a distance, with the slope `a`.
+fn keys(x: f32, a: f32) -> f32 {
+    if x < 1.0 {
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    } else {
+        0.0
+    }
+}
+
+/// Keys' weights of four neighbours, at `share` between the second and the third one.
 fn cubic(share: f32) -> [f32; 4] {
     const A: f32 = -0.75;
     let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;

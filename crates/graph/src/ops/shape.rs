@@ -646,9 +646,14 @@ fn repeat_interleave(context: &Context, arguments: Arguments) -> Results {
 /// Each place as often as `repeats` says.
 fn repeated_places(context: &Context, repeats: &Tensor) -> Result<Vec<i64>, OperatorError> {
     let counts = context.cast(repeats, Dtype::I64)?;
-    let mut places = Vec::new();
-    for (place, &count) in counts.elements::<i64>()?.iter().enumerate() {
-        places.extend(std::iter::repeat_n(place as i64, size("repeats", count)?));
+    let counts = counts.elements::<i64>()?;
+    let mut total = 0usize;
+    for &count in counts {
+        total = total.saturating_add(size("repeats", count)?);
+    }
+    let mut places = reserved(total)?;
+    for (place, &count) in counts.iter().enumerate() {
+        places.extend(std::iter::repeat_n(place as i64, count as usize));
     }
     Ok(places)
 }

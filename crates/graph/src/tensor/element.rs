@@ -37,6 +37,11 @@ elements!(
     i8 = I8
 );
 
+// SAFETY: two float32 numbers, the real and the imaginary part.
+unsafe impl Element for [f32; 2] {
+    const DTYPE: Dtype = Dtype::C64;
+}
+
 // SAFETY: bytes. Booleans are bytes of 0 and 1 here: what a file holds may be neither, which a Rust `bool` must not.
 unsafe impl Element for u8 {
     const DTYPE: Dtype = Dtype::U8;

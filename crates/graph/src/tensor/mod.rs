@@ -1,5 +1,6 @@
 //! Tensors: a dtype, a shape, strides, and bytes that several of them may share.
 
+mod complex;
 mod element;
 mod storage;
 mod view;

@@ -21,6 +21,7 @@ DTYPES = {
     torch.int8: "I8",
     torch.uint8: "U8",
     torch.bool: "BOOL",
+    torch.complex64: "C64",
 }
 REALS = [torch.float32, torch.float32, torch.bfloat16, torch.float16]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
@@ -87,7 +88,7 @@ class Values:
     """A tensor of the values given."""
 
     def __init__(self, values, dtype):
-        self.value = torch.tensor(values, dtype=dtype)
+        self.value = torch.as_tensor(values, dtype=dtype)
 
     def tensor(self):
         return self.value
@@ -116,6 +117,8 @@ def as_json(value):
         return value.json()
     if isinstance(value, torch.dtype):
         return {"dtype": DTYPES[value]}
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
     if isinstance(value, float):
         return {"float": value if math.isfinite(value) else str(value)}
     if isinstance(value, (list, tuple)):
@@ -169,6 +172,11 @@ def tensor(dtype=None, size=None, low=-2.0, high=2.0, strided=True, special=Fals
                 step *= size[dim]
         return Argument(dtype, size, low, high, strides, 0, step, special)
     return Argument(dtype, size, low, high, special=special)
+
+
+def complex_tensor(size):
+    """A tensor of complex numbers."""
+    return Values(torch.complex(*[tensor(torch.float32, size).tensor() for _ in range(2)]), torch.complex64)
 
 
 def indices(size, low, high, dtype=torch.int64):

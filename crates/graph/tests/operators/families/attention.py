@@ -53,4 +53,9 @@ def cases():
                       ([2, 1, 3, 2, 4], [1, 4, 3, 5, 4], [2, 4, 1, 5, 4])]:  # fmt: skip
             case(name, *[tensor(dtype, size) for size in sizes], tolerance=6)
         mask = tensor(torch.bool, [2, 1, 3, 5])
-        case(name, *[tensor(dtype, size) for size in [[1, 2, 3, 4], [2, 2, 5, 4], [2, 2, 5, 4]]], mask, tolerance=6)
+        case(
+            name,
+            *[tensor(dtype, size) for size in [[1, 2, 3, 4], [2, 2, 5, 4], [2, 2, 5, 4]]],
+            mask,
+            tolerance=6,
+        )

@@ -14,6 +14,11 @@ def cases():
             case("diag.default", tensor(dtype, [3]), offset)
             case("diag.default", tensor(dtype, [3, 4]), offset)
             case("diagflat.default", tensor(dtype, [2, 2]), offset)
-        case("diagonal_scatter.default", tensor(dtype, [3, 4], strided=False), tensor(dtype, [3]), rng.choice([0, 1]))
+        case(
+            "diagonal_scatter.default",
+            tensor(dtype, [3, 4], strided=False),
+            tensor(dtype, [3]),
+            rng.choice([0, 1]),
+        )
         case("trace.default", tensor(dtype, [3, 4]), tolerance=2)
         case("block_diag.default", [tensor(dtype, [2, 3]), tensor(dtype, [2]), tensor(dtype, [])])

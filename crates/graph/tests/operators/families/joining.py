@@ -17,4 +17,11 @@ def cases():
         for again in [False, True]:
             case("combinations.default", tensor(dtype, [4]), 2, again)
             case("combinations.default", tensor(dtype, [4]), 3, again)
-    case("tensordot.default", tensor(torch.float32, [2, 3, 4]), tensor(torch.float32, [4, 2, 5]), [2, 0], [0, 1], tolerance=8)
+    case(
+        "tensordot.default",
+        tensor(torch.float32, [2, 3, 4]),
+        tensor(torch.float32, [4, 2, 5]),
+        [2, 0],
+        [0, 1],
+        tolerance=8,
+    )

@@ -64,5 +64,7 @@ def cases():
         # Rounded up, a window that is longer than the input leaves one output.
         case("max_pool2d.default", tensor(dtype, [1, 2, 2, 3]), [3, 4], [2, 2], [0, 0], [1, 1], True)
         case("max_pool1d.default", tensor(dtype, [1, 2, 2]), [3], [3], [1], [1], True)
-        case("avg_pool2d.default", tensor(dtype, [1, 2, 2, 3]), [3, 4], [2, 2], [0, 0], True, True, tolerance=4)
+        case(
+            "avg_pool2d.default", tensor(dtype, [1, 2, 2, 3]), [3, 4], [2, 2], [0, 0], True, True, tolerance=4
+        )
         case("avg_pool1d.default", tensor(dtype, [1, 2, 2]), [3], [2], [0], True, tolerance=4)

@@ -29,6 +29,15 @@ def cases():
         case("upsample_nearest2d.default", tensor(dtype, [1, 2, 3, 4]), [5, 9])
         case("upsample_bilinear2d.default", tensor(dtype, [1, 2, 3, 4]), [5, 9], False, tolerance=6)
         case("_upsample_nearest_exact2d.vec", tensor(dtype, [1, 2, 3, 4]), [5, 9], None)
+    for name in ["bilinear2d_aa", "bicubic2d_aa"]:
+        for size in [[5, 9], [2, 3], [3, 2]]:
+            for corners in [False, True]:
+                source = tensor(torch.float32, [1, 2, 7, 5])
+                case(f"_upsample_{name}.default", source, size, corners, tolerance=16)
+                case(f"_upsample_{name}.vec", source, None, corners, [0.5, 1.4], tolerance=16)
+    case(
+        "upsample_trilinear3d.default", tensor(torch.float32, [1, 2, 3, 4, 2]), [2, 5, 3], False, tolerance=6
+    )
     for dtype in [torch.float32, torch.bfloat16, torch.int64, torch.bool]:
         for pad in [[1, 2], [1, 0, 2, 1], [-1, 1], [0, 0, 1, -1]]:
             case("constant_pad_nd.default", tensor(dtype, [2, 3, 4]), pad, 1)

@@ -9,8 +9,21 @@ def cases():
             size = shape(1, 3, 6)
             dim = any_dim(len(size))
             distinct = dtype == torch.float32
-            case("median.dim", tensor(dtype, size, strided=False), dim, rng.random() < 0.5, results=None if distinct else 1)
-            case("kthvalue.default", tensor(dtype, size), rng.randint(1, size[dim]), dim, rng.random() < 0.5, results=1)
+            case(
+                "median.dim",
+                tensor(dtype, size, strided=False),
+                dim,
+                rng.random() < 0.5,
+                results=None if distinct else 1,
+            )
+            case(
+                "kthvalue.default",
+                tensor(dtype, size),
+                rng.randint(1, size[dim]),
+                dim,
+                rng.random() < 0.5,
+                results=1,
+            )
             case("mode.default", tensor(dtype, size), dim, results=1)
             case("median.default", tensor(dtype, size))
     holes = tensor(torch.float32, [3, 5], strided=False, special=True)
