@@ -158,9 +158,9 @@ def uses(model: nn.Module, file: str) -> bool:
 def switched(file: str) -> bool:
     """Enabled and disabled while a model is open, then enabled in another thread."""
     right = True
-    for change in (faulthandler.enable, faulthandler.disable, faulthandler.enable):
+    for change in ("enable", "disable", "enable"):
         model = opened(file)
-        change()
+        getattr(faulthandler, change)()
         right &= uses(model, file)
         ws.close(model)
     model = opened(file)

@@ -648,7 +648,7 @@ fn repeated_places(context: &Context, repeats: &Tensor) -> Result<Vec<i64>, Oper
     let counts = context.cast(repeats, Dtype::I64)?;
     let counts = counts.elements::<i64>()?;
     let mut total = 0usize;
-    for &count in counts {
+    for &count in counts.iter() {
         total = total.saturating_add(size("repeats", count)?);
     }
     let mut places = reserved(total)?;
