@@ -169,9 +169,7 @@ def limited(run: Run) -> dict[str, Any]:
     model = _streamed(run, folder, host_memory=run.host_limit)
     found = _against_floor(run, model, _measured(run, model, 3))
     files = weight_files(folder)
-    must = max(
-        1, int(found["counters"]["model_bytes"] - found["counters"]["kept_bytes"] - run.host_limit)
-    )
+    must = max(1, int(found["counters"]["model_bytes"] - found["counters"]["kept_bytes"] - run.host_limit))
     disk = must / sweep(files, must)
     call = models.forward(model, models.language_inputs("1 token", run.small, run.place.tensors))
     seconds = run.place.seconds(call, 1, 3)["median"]

@@ -70,7 +70,7 @@ class Program:
         self._program.reset()
 
     def seed(self, seed: int) -> None:
-        """Begin random numbers anew: the program draws what torch draws on a CPU after `torch.manual_seed(seed)`."""
+        """Begin random numbers anew: those that torch draws on a CPU after `torch.manual_seed(seed)`."""
         self._program.seed(seed)
 
     def resize(self, memory: int | float | str) -> None:
