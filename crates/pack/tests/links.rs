@@ -33,7 +33,7 @@ fn links_that_lead_out_of_the_folder_are_refused() {
         assert!(refused.to_string().contains(link), "{refused}");
         assert!(matches!(
             refused,
-            PackError::Link { .. } | PackError::Io { .. }
+            PackError::Checkpoint(_) | PackError::File(_)
         ));
         assert!(!destination.join("docs").exists() && !destination.join(link).exists());
     }

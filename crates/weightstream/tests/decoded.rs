@@ -16,7 +16,7 @@ use weightstream::source::throttle::{Speed, Throttle};
 use weightstream::source::{ReadErrorKind, open};
 use weightstream::{
     Content, Extent, Form, OpenSource, Options, Parameter, Part, Residency, StoredFile, Stream,
-    StreamError,
+    StreamError, WeightError,
 };
 use weightstream_codec::{Element, encode};
 use xxhash_rust::xxh3::xxh3_64;
