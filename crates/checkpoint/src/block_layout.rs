@@ -186,6 +186,11 @@ impl BlockLayout {
         self.addresses.get(index).cloned().unwrap_or(0..0)
     }
 
+    /// How each chunk comes to the device.
+    pub fn fills(&self) -> &[Fill] {
+        &self.fills
+    }
+
     /// How a chunk comes to the device.
     pub fn fill(&self, chunk: u32) -> Option<&Fill> {
         self.fills.get(chunk as usize)

@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use weightstream::{CheckpointError, StreamError};
+use weightstream::{CheckpointError, Panicked, StreamError};
 use weightstream_pack::PackError;
 use weightstream_source::sweep::SweepError;
 use weightstream_source::{FileError, OpenError, ReadError};
@@ -55,4 +55,7 @@ pub enum CliError {
 
     #[error(transparent)]
     Sweep(#[from] SweepError),
+
+    #[error("a bug in weightstream: {0}")]
+    Panicked(#[from] Panicked),
 }

@@ -22,6 +22,7 @@ use clap::{CommandFactory, Parser};
 use commands::Command;
 use context::Context;
 pub use error::CliError;
+use weightstream::caught;
 
 /// Models larger than memory: pack, inspect, verify and plan.
 #[derive(Debug, Parser)]
@@ -50,16 +51,17 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, python: Option<PathBuf
             return error.exit_code() as u8;
         }
     };
-    let mut context = Context::new(python);
-    match arguments.command.run(&mut context).and_then(|outcome| {
+    let ended = caught(|| {
+        let mut context = Context::new(python);
+        let outcome = arguments.command.run(&mut context)?;
         context.flush()?;
         Ok(outcome)
-    }) {
+    });
+    match ended.unwrap_or_else(|panic| Err(panic.into())) {
         Ok(outcome) => outcome.code(),
         // Whoever read the output has seen enough.
         Err(CliError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
         Err(error) => {
-            drop(context);
             let red = anstyle::AnsiColor::Red.on_default().bold();
             anstream::eprintln!("{red}error:{red:#} {error}");
             1

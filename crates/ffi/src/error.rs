@@ -116,7 +116,7 @@ fn of_stream(error: &StreamError) -> Status {
     match error {
         StreamError::Budget { .. } | StreamError::HostBudget { .. } => Status::Budget,
         StreamError::File { .. } | StreamError::Open(_) => Status::File,
-        StreamError::Layout(_) => Status::Format,
+        StreamError::Layout(_) | StreamError::Read(_) => Status::Format,
         StreamError::Weight(_) => Status::Weight,
         StreamError::Memory(_) | StreamError::Buffers { .. } => Status::Memory,
         _ => Status::Internal,

@@ -35,6 +35,8 @@ pub enum OperatorError {
     Aliased,
     #[error("there is no memory for {bytes} bytes of activations")]
     Memory { bytes: usize },
+    #[error("a bug in weightstream: {0}")]
+    Panicked(#[from] weightstream::Panicked),
 }
 
 /// Why a program can't be opened or run.

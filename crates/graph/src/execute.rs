@@ -4,7 +4,7 @@ use crate::graph::{Argument, Graph, Node, Operation, Output};
 use crate::{Arguments, Context, OperatorError, ProgramError, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use weightstream::Stream;
+use weightstream::{Stream, caught};
 
 /// What goes on around the nodes.
 pub struct Execution<'r, 'p> {
@@ -88,8 +88,9 @@ impl<'r> Execution<'r, '_> {
                 for (name, argument) in &node.arguments {
                     arguments.push(name.clone(), gather(argument, values)?);
                 }
-                implementation
-                    .call(self.context, arguments)
+                // The block that runs has to be left, whatever an operator does.
+                caught(|| implementation.call(self.context, arguments))
+                    .unwrap_or_else(|panic| Err(panic.into()))
                     .map_err(|cause| failed(node, cause))
             }
             Operation::Condition => self.condition(node, values),

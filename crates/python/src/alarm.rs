@@ -3,6 +3,7 @@
 //! Only a signal does that: its handler in Python runs before the main thread's next instruction, and sending one needs
 //! no lock. (A pending call would wait for the main thread to take Python's lock anew, up to and including Python 3.12.)
 
+use crate::boundary::detached;
 use crate::errors::from_stream;
 use pyo3::prelude::*;
 use std::ffi::c_int;
@@ -50,7 +51,7 @@ pub fn look(python: Python<'_>, only: bool) -> PyResult<()> {
         streams.iter().filter_map(Weak::upgrade).collect()
     };
     for stream in streams {
-        let found = python.detach(|| stream.check_outside(only));
+        let found = detached(python, || stream.check_outside(only))?;
         if let Err(error @ (StreamError::Weight(_) | StreamError::Closed)) = found {
             return Err(from_stream(error));
         }

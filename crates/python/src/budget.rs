@@ -1,13 +1,14 @@
 //! `Budget` and `Governor`.
 
+use crate::boundary::{caught, detached};
 use crate::errors::from_stream;
 use crate::stream::Stream;
 use pyo3::prelude::*;
 use std::sync::{Mutex, PoisonError};
-use weightstream::Governed;
 use weightstream::governor::Limits;
 #[cfg(target_os = "linux")]
 use weightstream::governor::linux::ControlGroups;
+use weightstream::{Governed, StreamError};
 
 /// Memory that several streams share.
 #[pyclass(module = "weightstream._native", frozen)]
@@ -17,21 +18,21 @@ pub struct Budget(pub weightstream::Budget);
 impl Budget {
     #[new]
     fn new(memory: u64) -> PyResult<Self> {
-        weightstream::Budget::new(memory)
+        caught(|| weightstream::Budget::new(memory))?
             .map(Self)
             .map_err(from_stream)
     }
 
-    fn memory(&self, python: Python<'_>) -> u64 {
-        python.detach(|| self.0.memory())
+    fn memory(&self, python: Python<'_>) -> PyResult<u64> {
+        detached(python, || self.0.memory())
     }
 
-    fn least(&self, python: Python<'_>) -> u64 {
-        python.detach(|| self.0.least())
+    fn least(&self, python: Python<'_>) -> PyResult<u64> {
+        detached(python, || self.0.least())
     }
 
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
-        python.detach(|| self.0.resize(memory)).map_err(from_stream)
+        detached(python, || self.0.resize(memory))?.map_err(from_stream)
     }
 }
 
@@ -45,27 +46,23 @@ impl Governor {
     #[staticmethod]
     fn of_stream(stream: &Stream, least: u64, most: u64) -> PyResult<Self> {
         let source = Box::new(ControlGroups::around_this_process());
-        Self::of(Governed::stream(
-            &stream.stream,
-            Limits { least, most },
-            source,
-        ))
+        Self::of(|| Governed::stream(&stream.stream, Limits { least, most }, source))
     }
 
     #[staticmethod]
     fn of_budget(budget: &Budget, least: u64, most: u64) -> PyResult<Self> {
         let source = Box::new(ControlGroups::around_this_process());
-        Self::of(Governed::budget(&budget.0, Limits { least, most }, source))
+        Self::of(|| Governed::budget(&budget.0, Limits { least, most }, source))
     }
 
-    fn stop(&self, python: Python<'_>) {
-        python.detach(|| self.end());
+    fn stop(&self, python: Python<'_>) -> PyResult<()> {
+        detached(python, || self.end())
     }
 }
 
 impl Governor {
-    fn of(governed: Result<Governed, weightstream::StreamError>) -> PyResult<Self> {
-        governed
+    fn of(begin: impl FnOnce() -> Result<Governed, StreamError>) -> PyResult<Self> {
+        caught(begin)?
             .map(|governed| Self(Mutex::new(Some(governed))))
             .map_err(from_stream)
     }

@@ -1,5 +1,6 @@
 //! `Checkpoint`, its `Tensor`s and their `Contents`.
 
+use crate::boundary::{caught, detached};
 use crate::errors::{CheckpointError, ReadError};
 use pyo3::prelude::*;
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ pub struct Contents(pub Vec<Content>);
 impl Contents {
     #[staticmethod]
     fn plain(path: PathBuf) -> PyResult<Self> {
-        let (_, length) = weightstream::source::open_regular(&path)
+        let (_, length) = caught(|| weightstream::source::open_regular(&path))?
             .map_err(|error| CheckpointError::new_err(error.to_string()))?;
         Ok(Self(vec![Content::plain(path, length)]))
     }
@@ -60,17 +61,23 @@ impl Contents {
         Self([&self.0[..], &other.0[..]].concat())
     }
 
-    fn cast(&self, parts: Vec<(u32, u64, u64)>, dtype: &str) -> Option<Vec<(u32, u64, u64)>> {
-        let dtype = weightstream::Dtype::from_name(dtype)?;
-        let mut found = Vec::new();
-        for given in parts {
-            let cast = weightstream::cast(&self.0, crate::stream::part(given), dtype)?;
-            found.extend(
-                cast.iter()
-                    .map(|part| (part.file, part.offset, part.length)),
-            );
-        }
-        Some(found)
+    fn cast(
+        &self,
+        parts: Vec<(u32, u64, u64)>,
+        dtype: &str,
+    ) -> PyResult<Option<Vec<(u32, u64, u64)>>> {
+        caught(|| {
+            let dtype = weightstream::Dtype::from_name(dtype)?;
+            let mut found = Vec::new();
+            for given in parts {
+                let cast = weightstream::cast(&self.0, crate::stream::part(given), dtype)?;
+                found.extend(
+                    cast.iter()
+                        .map(|part| (part.file, part.offset, part.length)),
+                );
+            }
+            Some(found)
+        })
     }
 
     fn read(
@@ -83,8 +90,7 @@ impl Contents {
         let parts: Vec<Part> = parts.into_iter().map(crate::stream::part).collect();
         // SAFETY: the package passes memory of its own that nobody else has seen yet.
         let to = unsafe { std::slice::from_raw_parts_mut(address as *mut u8, length) };
-        python
-            .detach(|| weightstream::read(&self.0, &parts, to))
+        detached(python, || weightstream::read(&self.0, &parts, to))?
             .map_err(|error| ReadError::new_err(error.to_string()))
     }
 }
@@ -97,8 +103,7 @@ pub struct Checkpoint(weightstream::Checkpoint);
 impl Checkpoint {
     #[staticmethod]
     fn open(python: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        python
-            .detach(|| weightstream::Checkpoint::open(&path))
+        detached(python, || weightstream::Checkpoint::open(&path))?
             .map(Self)
             .map_err(|error| CheckpointError::new_err(error.to_string()))
     }

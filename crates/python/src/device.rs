@@ -1,5 +1,6 @@
 //! `Device` and `DeviceStream`.
 
+use crate::boundary::{caught, detached};
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
 use crate::stream::{Parameter, Row, counters, row};
@@ -26,8 +27,7 @@ pub struct Device {
 impl Device {
     #[staticmethod]
     fn open(python: Python<'_>, number: i32) -> PyResult<Self> {
-        let driver = python
-            .detach(|| Library::open(number))
+        let driver = detached(python, || Library::open(number))?
             .map_err(|error| from_stream(StreamError::Device(error)))?;
         Ok(Self {
             driver,
@@ -38,7 +38,7 @@ impl Device {
     #[staticmethod]
     #[pyo3(signature = (memory, granularity = 65536, seed = 1))]
     fn simulate(memory: usize, granularity: usize, seed: u64) -> PyResult<Self> {
-        let driver = Simulated::new(granularity, memory, seed, true)
+        let driver = caught(|| Simulated::new(granularity, memory, seed, true))?
             .map_err(|error| from_stream(StreamError::Device(error)))?;
         define_decoder(&driver);
         Ok(Self {
@@ -58,9 +58,7 @@ impl Device {
     }
 
     fn memory(&self) -> PyResult<(usize, usize)> {
-        self.driver
-            .memory()
-            .map_err(|error| from_stream(StreamError::Device(error)))
+        caught(|| self.driver.memory())?.map_err(|error| from_stream(StreamError::Device(error)))
     }
 
     fn broken_rules(&self) -> Vec<String> {
@@ -84,7 +82,7 @@ impl DeviceStream {
         python: Python<'_>,
         call: impl FnOnce(&Native) -> Result<T, StreamError> + Send,
     ) -> PyResult<T> {
-        python.detach(|| call(&self.stream)).map_err(from_stream)
+        detached(python, || call(&self.stream))?.map_err(from_stream)
     }
 }
 
@@ -112,19 +110,19 @@ impl DeviceStream {
             chunk_bytes: None,
             source: None,
         };
-        let stream = python
-            .detach(|| Native::over(&contents.0, parameters, &blocks, options))
-            .map_err(from_stream)?;
+        let stream = detached(python, || {
+            Native::over(&contents.0, parameters, &blocks, options)
+        })?
+        .map_err(from_stream)?;
         Ok(Self {
             stream: Arc::new(stream),
             parameters: count,
         })
     }
 
-    fn addresses(&self) -> Vec<u64> {
-        (0..self.parameters)
-            .map(|index| self.stream.address(index))
-            .collect()
+    fn addresses(&self) -> PyResult<Vec<u64>> {
+        let addresses = (0..self.parameters).map(|index| self.stream.address(index));
+        caught(|| addresses.collect())
     }
 
     fn dlpack<'py>(&self, python: Python<'py>, index: usize) -> PyResult<Bound<'py, PyAny>> {
@@ -166,8 +164,8 @@ impl DeviceStream {
         self.call(python, Native::begin_pass)
     }
 
-    fn end_pass(&self, python: Python<'_>) {
-        python.detach(|| self.stream.end_pass());
+    fn end_pass(&self, python: Python<'_>) -> PyResult<()> {
+        detached(python, || self.stream.end_pass())
     }
 
     fn enter(&self, python: Python<'_>, block: u32, stream: u64) -> PyResult<u64> {
@@ -199,7 +197,7 @@ impl DeviceStream {
     }
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let (stats, device) = python.detach(|| self.stream.stats());
+        let (stats, device) = detached(python, || self.stream.stats())?;
         let dict = counters(python, &stats, self.stream.source_name())?;
         for (name, value) in [
             ("host_budget", device.host_budget),
@@ -214,13 +212,13 @@ impl DeviceStream {
         Ok(dict)
     }
 
-    fn events(&self, python: Python<'_>, record: bool) -> Vec<Row> {
-        let records = python.detach(|| self.stream.record(record));
-        records.into_iter().map(row).collect()
+    fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
+        let records = detached(python, || self.stream.record(record))?;
+        Ok(records.into_iter().map(row).collect())
     }
 
-    fn close(&self, python: Python<'_>) {
-        python.detach(|| self.stream.close());
+    fn close(&self, python: Python<'_>) -> PyResult<()> {
+        detached(python, || self.stream.close())
     }
 
     #[getter]

@@ -65,9 +65,10 @@ pub fn from_stream(error: StreamError) -> PyErr {
     let words = error.to_string();
     match error {
         StreamError::Budget { .. } | StreamError::HostBudget { .. } => BudgetError::new_err(words),
-        StreamError::Layout(_) | StreamError::File { .. } | StreamError::Open(_) => {
-            CheckpointError::new_err(words)
-        }
+        StreamError::Layout(_)
+        | StreamError::File { .. }
+        | StreamError::Open(_)
+        | StreamError::Read(_) => CheckpointError::new_err(words),
         StreamError::Weight(error) => match *error {
             WeightError::Unread { .. } => ReadError::new_err(words),
             WeightError::Written { .. } | WeightError::Full { .. } => WriteError::new_err(words),

@@ -2,6 +2,7 @@
 //! `python/weightstream/_native.pyi`.
 
 mod alarm;
+mod boundary;
 mod budget;
 mod checkpoint;
 mod command;

@@ -1,11 +1,12 @@
 //! `Program`: exported programs, for trying on the desktop what runs on the phone.
 
+use crate::boundary::{caught, detached};
 use crate::errors::from_program;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
 use std::path::PathBuf;
 use weightstream::Dtype;
-use weightstream_graph::{Options, Value};
+use weightstream_graph::{OperatorError, Options, Value};
 
 /// A value on its way between Python and Rust: (dtype, shape, bytes) of a tensor, or a number.
 #[derive(FromPyObject)]
@@ -39,8 +40,7 @@ impl Program {
             threads,
             source: None,
         };
-        python
-            .detach(|| weightstream_graph::Program::open(&path, options))
+        detached(python, || weightstream_graph::Program::open(&path, options))?
             .map(Self)
             .map_err(from_program)
     }
@@ -69,9 +69,7 @@ impl Program {
             .into_iter()
             .map(|input| self.taken(input))
             .collect::<PyResult<Vec<_>>>()?;
-        let outputs = python
-            .detach(|| self.0.run(&inputs))
-            .map_err(from_program)?;
+        let outputs = detached(python, || self.0.run(&inputs))?.map_err(from_program)?;
         outputs
             .into_iter()
             .map(|output| given(python, output))
@@ -83,9 +81,7 @@ impl Program {
     }
 
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
-        python
-            .detach(|| self.0.resize(memory))
-            .map_err(from_program)
+        detached(python, || self.0.resize(memory))?.map_err(from_program)
     }
 
     fn activation_peak(&self) -> usize {
@@ -104,9 +100,8 @@ impl Program {
                 let dtype = Dtype::from_name(&dtype).ok_or_else(|| {
                     pyo3::exceptions::PyTypeError::new_err(format!("unknown dtype {dtype}"))
                 })?;
-                self.0
-                    .context()
-                    .tensor_of_bytes(dtype, bytes.as_bytes(), &shape)
+                let context = self.0.context();
+                caught(|| context.tensor_of_bytes(dtype, bytes.as_bytes(), &shape))?
                     .map_err(|error| from_program(error.into()))?
                     .into()
             }
@@ -121,10 +116,12 @@ impl Program {
 fn given(python: Python<'_>, value: Value) -> PyResult<Bound<'_, PyAny>> {
     Ok(match value {
         Value::Tensor(tensor) => {
-            let bytes = weightstream_graph::Context::default()
-                .contiguous(&tensor)
-                .and_then(|tensor| Ok(PyByteArray::new(python, &tensor.bytes()?)))
-                .map_err(|error| from_program(error.into()))?;
+            let context = weightstream_graph::Context::default();
+            let copied = caught(|| -> Result<_, OperatorError> {
+                let tensor = context.contiguous(&tensor)?;
+                Ok(PyByteArray::new(python, &tensor.bytes()?))
+            })?;
+            let bytes = copied.map_err(|error| from_program(error.into()))?;
             let parts = (tensor.dtype().name(), tensor.shape().to_vec(), bytes);
             parts.into_pyobject(python)?.into_any()
         }

@@ -1,5 +1,6 @@
 //! `Stream` and `Parameter`.
 
+use crate::boundary::{caught, detached};
 use crate::budget::Budget;
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
@@ -71,23 +72,20 @@ impl Stream {
             .into_iter()
             .map(|parameter| parameter.0)
             .collect();
-        let stream = python
-            .detach(|| {
-                let options = || {
-                    faults::told(Options {
-                        writable: writable.clone(),
-                        alarm: Some(alarm::ring),
-                        ..Options::with_memory(memory)
-                    })
-                };
-                match &budget {
-                    Some(budget) => budget.open(contents, parameters, options, priority),
-                    None => {
-                        weightstream::Stream::over(contents, parameters, options()).map(Arc::new)
-                    }
-                }
-            })
-            .map_err(from_stream)?;
+        let stream = detached(python, || {
+            let options = || {
+                faults::told(Options {
+                    writable: writable.clone(),
+                    alarm: Some(alarm::ring),
+                    ..Options::with_memory(memory)
+                })
+            };
+            match &budget {
+                Some(budget) => budget.open(contents, parameters, options, priority),
+                None => weightstream::Stream::over(contents, parameters, options()).map(Arc::new),
+            }
+        })?
+        .map_err(from_stream)?;
         alarm::watch(&stream);
         Ok(Self {
             stream,
@@ -101,58 +99,51 @@ impl Stream {
         weightstream::Stream::least_memory()
     }
 
-    fn addresses(&self) -> Vec<usize> {
-        (0..self.parameters)
-            .map(|index| self.stream.address(index))
-            .collect()
+    fn addresses(&self) -> PyResult<Vec<usize>> {
+        let addresses = (0..self.parameters).map(|index| self.stream.address(index));
+        caught(|| addresses.collect())
     }
 
-    fn expect(&self, block: u32, parameters: Vec<usize>) {
-        self.stream.expect(block, &parameters);
+    fn expect(&self, block: u32, parameters: Vec<usize>) -> PyResult<()> {
+        caught(|| self.stream.expect(block, &parameters))
     }
 
     #[pyo3(signature = (block = None))]
     fn enter(&self, python: Python<'_>, block: Option<u32>) -> PyResult<()> {
-        python
-            .detach(|| self.stream.enter(block))
-            .map_err(from_stream)
+        detached(python, || self.stream.enter(block))?.map_err(from_stream)
     }
 
     #[pyo3(signature = (block = None))]
     fn leave(&self, python: Python<'_>, block: Option<u32>) -> PyResult<bool> {
-        let left = python.detach(|| self.stream.leave(block));
+        let left = detached(python, || self.stream.leave(block))?;
         logging::deliver(python)?;
         left.map_err(from_stream)
     }
 
     fn mark(&self, python: Python<'_>) -> PyResult<u64> {
-        python.detach(|| self.stream.mark()).map_err(from_stream)
+        detached(python, || self.stream.mark())?.map_err(from_stream)
     }
 
     #[pyo3(signature = (mark = None))]
     fn check(&self, python: Python<'_>, mark: Option<u64>) -> PyResult<()> {
-        let found = python.detach(|| match mark {
+        let found = detached(python, || match mark {
             Some(mark) => self.stream.check_since(mark),
             None => self.stream.check(),
-        });
+        })?;
         logging::deliver(python)?;
         found.map_err(from_stream)
     }
 
     fn fetch(&self, python: Python<'_>, ranges: Vec<(usize, usize)>) -> PyResult<()> {
-        python
-            .detach(|| self.stream.fetch(ranges))
-            .map_err(from_stream)
+        detached(python, || self.stream.fetch(ranges))?.map_err(from_stream)
     }
 
     fn announce(&self, python: Python<'_>, ranges: Vec<(usize, usize)>) -> PyResult<()> {
-        python
-            .detach(|| self.stream.announce(ranges))
-            .map_err(from_stream)
+        detached(python, || self.stream.announce(ranges))?.map_err(from_stream)
     }
 
-    fn resident(&self, ranges: Vec<(usize, usize)>) -> Vec<u64> {
-        self.stream.resident(ranges)
+    fn resident(&self, ranges: Vec<(usize, usize)>) -> PyResult<Vec<u64>> {
+        caught(|| self.stream.resident(ranges))
     }
 
     fn resize(&self, python: Python<'_>, memory: u64) -> PyResult<()> {
@@ -161,26 +152,22 @@ impl Stream {
                 "the memory of this model is a share of a Budget: resize that",
             ));
         }
-        python
-            .detach(|| self.stream.resize(memory))
-            .map_err(from_stream)
+        detached(python, || self.stream.resize(memory))?.map_err(from_stream)
     }
 
     fn stats<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = python.detach(|| self.stream.stats());
+        let stats = detached(python, || self.stream.stats())?;
         logging::deliver(python)?;
         counters(python, &stats, self.stream.source_name())
     }
 
     fn events(&self, python: Python<'_>, record: bool) -> PyResult<Vec<Row>> {
-        let records = python
-            .detach(|| self.stream.record(record))
-            .map_err(from_stream)?;
+        let records = detached(python, || self.stream.record(record))?.map_err(from_stream)?;
         Ok(records.into_iter().map(row).collect())
     }
 
     fn close(&self, python: Python<'_>) -> PyResult<()> {
-        python.detach(|| self.stream.close());
+        detached(python, || self.stream.close())?;
         logging::deliver(python)
     }
 

@@ -15,11 +15,8 @@ pub enum TextError {
     Interface(String),
     #[error(transparent)]
     File(#[from] weightstream::source::FileError),
-    #[error("{}: expected JSON, got {cause}", path.display())]
-    GenerationConfig {
-        path: PathBuf,
-        cause: serde_json::Error,
-    },
+    #[error("{}: {cause}", path.display())]
+    GenerationConfig { path: PathBuf, cause: String },
     #[error("{}: cannot be read as a tokenizer: {cause}", path.display())]
     TokenizerFile { path: PathBuf, cause: String },
     #[error("the tokenizer can't {action}: {cause}")]

@@ -57,7 +57,7 @@ impl TextModel {
                 },
                 _,
             ) => {
-                let most = usize::try_from(*most).unwrap_or(usize::MAX);
+                let most = usize::try_from(*most).unwrap_or(usize::MAX).max(1);
                 (most, Some(most))
             }
             (other, _) => {

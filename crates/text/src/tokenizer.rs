@@ -1,6 +1,7 @@
 use crate::TextError;
 use serde_json::Value;
 use std::path::Path;
+use weightstream::caught;
 use weightstream::source::read_small;
 
 /// Larger than any tokenizer: one of 260,000 tokens has 33 MB.
@@ -17,11 +18,18 @@ impl Tokenizer {
     /// # Errors
     /// The file can't be read, or is no tokenizer.
     pub fn open(path: &Path) -> Result<Self, TextError> {
-        tokenizers::Tokenizer::from_bytes(read_small(path, MAX_TOKENIZER)?)
+        let text = read_small(path, MAX_TOKENIZER)?;
+        let opened = guarded(|| {
+            let mut tokenizer = tokenizers::Tokenizer::from_bytes(text)?;
+            // As transformers does: a prompt is neither filled up nor cut to the length that a file happens to name.
+            tokenizer.with_padding(None).with_truncation(None)?;
+            Ok(tokenizer)
+        });
+        opened
             .map(Self)
             .map_err(|cause| TextError::TokenizerFile {
                 path: path.to_owned(),
-                cause: cause.to_string(),
+                cause,
             })
     }
 
@@ -30,12 +38,10 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer has no token for a part of it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        let encoding = self
-            .0
-            .encode(text, true)
-            .map_err(|cause| TextError::Tokenizer {
+        let encoding =
+            guarded(|| self.0.encode(text, true)).map_err(|cause| TextError::Tokenizer {
                 action: "encode the prompt",
-                cause: cause.to_string(),
+                cause,
             })?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -48,21 +54,29 @@ impl Tokenizer {
     /// The tokens that end a text, as the generation_config.json beside this `tokenizer.json` says; none without one.
     ///
     /// # Errors
-    /// The file is there and can't be read, or is no JSON.
+    /// The file is there and can't be read, or is no JSON; or its `eos_token_id` is neither a token nor a list of them.
     pub fn ends(path: &Path) -> Result<Vec<u32>, TextError> {
         let path = path.with_file_name("generation_config.json");
         let text = match read_small(&path, MAX_CONFIG) {
             Err(error) if error.is_missing() => return Ok(Vec::new()),
             text => text?,
         };
-        let config: Value = serde_json::from_slice(&text)
-            .map_err(|cause| TextError::GenerationConfig { path, cause })?;
-        let token = |value: &Value| value.as_u64().and_then(|token| u32::try_from(token).ok());
-        Ok(match config.get("eos_token_id") {
-            Some(Value::Array(tokens)) => tokens.iter().filter_map(token).collect(),
-            Some(one) => token(one).into_iter().collect(),
-            None => Vec::new(),
-        })
+        let failed = |cause: String| TextError::GenerationConfig {
+            path: path.clone(),
+            cause,
+        };
+        let config: Value =
+            serde_json::from_slice(&text).map_err(|error| failed(format!("expected JSON, got {error}")))?;
+        let ends = match config.get("eos_token_id") {
+            None | Some(Value::Null) => &[],
+            Some(Value::Array(tokens)) => &tokens[..],
+            Some(one) => std::slice::from_ref(one),
+        };
+        let token = |value: &Value| {
+            let token = value.as_u64().and_then(|token| u32::try_from(token).ok());
+            token.ok_or_else(|| failed(format!("expected tokens in eos_token_id, got {value}")))
+        };
+        ends.iter().map(token).collect()
     }
 
     /// Makes text of tokens as they come.
@@ -104,12 +118,17 @@ impl TextStream<'_> {
     }
 
     fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
-        self.tokenizer
-            .0
-            .decode(tokens, true)
-            .map_err(|cause| TextError::Tokenizer {
-                action: "decode",
-                cause: cause.to_string(),
-            })
+        guarded(|| self.tokenizer.0.decode(tokens, true)).map_err(|cause| TextError::Tokenizer {
+            action: "decode",
+            cause,
+        })
+    }
+}
+
+/// Calls the tokenizers' library, which panics where a file contradicts itself.
+fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match caught(call) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(format!("the library tokenizers panicked: {panic}")),
     }
 }

@@ -29,12 +29,12 @@ impl Cut {
         let lengths: Vec<u64> = contents.iter().map(Content::length).collect();
         let chunk_bytes = chunk_bytes.unwrap_or_else(|| budget::chunk_bytes(memory, &parameters));
         let layout = layout(&lengths, parameters, chunk_bytes)?;
-        let needs = needs(contents, &layout);
+        let needs = needs(contents, &layout)?;
         let slots = budget::slots(memory, chunk_bytes, needs.memory())?;
         let chunks = chunks(&layout);
         Ok(Self {
             slots: slots.min(chunks.used.len().max(1)),
-            stored: stored(contents, &layout, needs),
+            stored: stored(contents, &layout, needs)?,
             chunks,
             least: budget::least(chunk_bytes) + needs.memory(),
             needs,
@@ -51,7 +51,7 @@ impl Cut {
         let layout = layout(&lengths, parameters, chunk_bytes)?;
         Ok(Self {
             chunks: chunks(&layout),
-            stored: stored(contents, &layout, self.needs),
+            stored: stored(contents, &layout, self.needs)?,
             layout,
             ..self
         })
@@ -87,7 +87,7 @@ pub fn fit(
     let least = |memory: u64| -> Result<(u64, u64), StreamError> {
         let chunk_bytes = budget::chunk_bytes(memory, parameters);
         let layout = layout(&lengths, parameters.to_vec(), chunk_bytes)?;
-        let least = budget::least(chunk_bytes) + needs(contents, &layout).memory();
+        let least = budget::least(chunk_bytes) + needs(contents, &layout)?.memory();
         Ok((chunk_bytes, least))
     };
     let (chunk_bytes, mut least_memory) = least(memory)?;
@@ -124,19 +124,24 @@ fn used(layout: &Layout) -> impl Iterator<Item = u32> {
     (0..layout.chunks()).filter(|&chunk| layout.is_used(chunk))
 }
 
-fn needs(contents: &[Content], layout: &Layout) -> Needs {
-    Needs::of(contents, used(layout).map(|chunk| layout.pieces(chunk)))
+fn needs(contents: &[Content], layout: &Layout) -> Result<Needs, StreamError> {
+    Ok(Needs::of(
+        contents,
+        used(layout).map(|chunk| layout.pieces(chunk)),
+    )?)
 }
 
 /// What each chunk takes as it is stored; nothing where nothing is decoded.
-fn stored(contents: &[Content], layout: &Layout, needs: Needs) -> Vec<u32> {
-    match needs.buffers {
+fn stored(
+    contents: &[Content],
+    layout: &Layout,
+    needs: Needs,
+) -> Result<Vec<u32>, StreamError> {
+    let pieces = (0..layout.chunks()).map(|chunk| layout.pieces(chunk));
+    Ok(match needs.buffers {
         0 => Vec::new(),
-        _ => stored_bytes(
-            contents,
-            (0..layout.chunks()).map(|chunk| layout.pieces(chunk)),
-        ),
-    }
+        _ => stored_bytes(contents, pieces)?,
+    })
 }
 
 fn chunks(layout: &Layout) -> Chunks {

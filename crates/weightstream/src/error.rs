@@ -47,6 +47,9 @@ pub enum StreamError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The files don't have bytes that weights are made of.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The pager thread could not be started.
     #[error("can't start the thread that reads: {0}")]
     Thread(std::io::Error),

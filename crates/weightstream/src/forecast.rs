@@ -113,13 +113,13 @@ fn simulate(
     };
     let plans = Contents::new(contents.to_vec());
     let costs = (0..cut.chunks.count).map(|chunk| {
-        let plan = plans.plan(cut.layout.pieces(chunk));
-        Cost {
+        let plan = plans.plan(cut.layout.pieces(chunk))?;
+        Ok(Cost {
             stored: plan.bytes(),
             decoded: plan.steps.iter().map(|step| step.length as u64).sum(),
-        }
+        })
     });
-    let costs: Vec<Cost> = costs.collect();
+    let costs = costs.collect::<Result<Vec<Cost>, StreamError>>()?;
     let mut simulate = |residency| {
         let mut forecast = Forecast {
             model_bytes,

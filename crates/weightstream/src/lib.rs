@@ -21,6 +21,7 @@
 //! ```
 
 mod budget;
+mod caught;
 #[cfg(target_os = "linux")]
 pub mod cuda;
 mod cut;
@@ -38,6 +39,7 @@ mod shared_budget;
 mod stats;
 mod stream;
 
+pub use caught::{Panicked, caught};
 pub use cut::{Fit, fit};
 pub use error::{StreamError, WeightError};
 pub use forecast::{Forecast, Pace, Use, forecast};

@@ -2,6 +2,7 @@
 //!
 //! No pickle is executed: see [`pickle`].
 
+mod allowance;
 mod pickle;
 
 use std::collections::BTreeMap;

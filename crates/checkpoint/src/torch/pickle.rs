@@ -2,10 +2,12 @@
 //!
 //! A pickle is a program for a stack machine that may call anything. This reads the few operations of which state
 //! dicts consist and gives the few calls that rebuild tensors their meaning; whatever else it asks for is refused by
-//! name. Values live in tables and refer to each other by number, so that no pickle makes it recurse.
+//! name. Values live in tables and refer to each other by number, so that no pickle makes it recurse. What the tables take
+//! is counted: an operation of one byte may ask for a hundred.
 
 use std::collections::HashMap;
 
+use super::allowance::Allowance;
 use crate::Dtype;
 
 /// A tensor as the pickle describes it: a view of a storage, in elements.
@@ -19,14 +21,19 @@ pub struct View {
     pub strides: Vec<u64>,
 }
 
+impl View {
+    /// Bytes of memory that it refers to.
+    fn footprint(&self) -> usize {
+        let sizes = self.shape.len() + self.strides.len();
+        self.storage.len() + sizes * size_of::<u64>()
+    }
+}
+
 /// More than any framework knows.
 const MAX_DIMENSIONS: usize = 64;
 
 /// How deep containers of tensors may lie in each other.
 const MAX_DEPTH: usize = 16;
-
-/// Bytes of all names together: nested containers that share each other could ask for more than there is memory.
-const MAX_NAMES: usize = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Value {
@@ -46,6 +53,15 @@ enum Value {
     Opaque,
 }
 
+impl Value {
+    fn may_hold_tensors(self) -> bool {
+        matches!(
+            self,
+            Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_)
+        )
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Storage {
     key: String,
@@ -53,8 +69,9 @@ struct Storage {
     dtype: Option<Dtype>,
 }
 
-#[derive(Default)]
 struct Machine<'p> {
+    /// What the tables may still take.
+    allowance: Allowance,
     stack: Vec<Value>,
     memo: HashMap<u64, Value>,
     texts: Vec<&'p str>,
@@ -71,7 +88,7 @@ struct Machine<'p> {
 /// # Errors
 /// Says what was expected and what came.
 pub fn tensors(pickle: &[u8]) -> Result<Vec<(String, View)>, String> {
-    let mut machine = Machine::default();
+    let mut machine = Machine::new(pickle.len());
     let top = machine.run(pickle)?;
     machine.named(top)
 }
@@ -118,6 +135,26 @@ impl<'p> Input<'p> {
 }
 
 impl<'p> Machine<'p> {
+    /// For a pickle of `length` bytes.
+    fn new(length: usize) -> Self {
+        Self {
+            allowance: Allowance::for_pickle(length),
+            stack: Vec::new(),
+            memo: HashMap::new(),
+            texts: Vec::new(),
+            globals: Vec::new(),
+            tuples: Vec::new(),
+            lists: Vec::new(),
+            dicts: Vec::new(),
+            storages: Vec::new(),
+            tensors: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, value: Value) -> Result<(), String> {
+        self.allowance.push(&mut self.stack, value)
+    }
+
     fn run(&mut self, pickle: &'p [u8]) -> Result<Value, String> {
         let mut input = Input {
             bytes: pickle,
@@ -129,32 +166,32 @@ impl<'p> Machine<'p> {
                 0x80 => drop(input.take(1)?),
                 0x95 => drop(input.take(8)?),
                 b'.' => return self.pop(),
-                b'(' => self.stack.push(Value::Mark),
+                b'(' => self.push(Value::Mark)?,
                 b'0' => drop(self.pop()?),
                 b'1' => drop(self.pop_to_mark()?),
-                b'N' => self.stack.push(Value::None),
-                0x88 => self.stack.push(Value::Bool(true)),
-                0x89 => self.stack.push(Value::Bool(false)),
+                b'N' => self.push(Value::None)?,
+                0x88 => self.push(Value::Bool(true))?,
+                0x89 => self.push(Value::Bool(false))?,
                 b'K' => {
                     let number = input.number(1)?;
-                    self.stack.push(Value::Number(number as i64));
+                    self.push(Value::Number(number as i64))?;
                 }
                 b'M' => {
                     let number = input.number(2)?;
-                    self.stack.push(Value::Number(number as i64));
+                    self.push(Value::Number(number as i64))?;
                 }
                 b'J' => {
                     let number = input.number(4)? as u32 as i32;
-                    self.stack.push(Value::Number(number.into()));
+                    self.push(Value::Number(number.into()))?;
                 }
                 0x8A => {
                     let length = input.number(1)?;
                     let value = long(input.take(length)?);
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
                 b'G' => {
                     input.take(8)?;
-                    self.stack.push(Value::Opaque);
+                    self.push(Value::Opaque)?;
                 }
                 b'X' => self.read_text(&mut input, 4)?,
                 0x8C => self.read_text(&mut input, 1)?,
@@ -162,17 +199,17 @@ impl<'p> Machine<'p> {
                 b'B' | b'T' => self.skip_bytes(&mut input, 4)?,
                 b'C' | b'U' => self.skip_bytes(&mut input, 1)?,
                 0x8E => self.skip_bytes(&mut input, 8)?,
-                b')' => self.push_tuple(Vec::new()),
+                b')' => self.push_tuple(Vec::new())?,
                 b't' => {
                     let items = self.pop_to_mark()?;
-                    self.push_tuple(items);
+                    self.push_tuple(items)?;
                 }
                 0x85..=0x87 => {
                     let items = self.pop_last(usize::from(operation) - 0x84)?;
-                    self.push_tuple(items);
+                    self.push_tuple(items)?;
                 }
-                b']' => self.push_list(),
-                b'}' => self.push_dict(),
+                b']' => self.push_list()?,
+                b'}' => self.push_dict()?,
                 b'a' => {
                     let item = self.pop()?;
                     self.append(vec![item])?;
@@ -191,12 +228,12 @@ impl<'p> Machine<'p> {
                 }
                 b'c' => {
                     let global = format!("{}.{}", input.line()?, input.line()?);
-                    self.push_global(global);
+                    self.push_global(global)?;
                 }
                 0x93 => {
                     let names = self.pop_last(2)?;
                     let global = format!("{}.{}", self.text(names[0])?, self.text(names[1])?);
-                    self.push_global(global);
+                    self.push_global(global)?;
                 }
                 b'q' => self.remember(input.number(1)?)?,
                 b'r' => self.remember(input.number(4)?)?,
@@ -241,44 +278,46 @@ impl<'p> Machine<'p> {
 
     fn read_text(&mut self, input: &mut Input<'p>, width: u64) -> Result<(), String> {
         let length = input.number(width)?;
-        self.texts.push(input.text(length)?);
-        self.stack.push(Value::Text(self.texts.len() - 1));
+        let text = input.text(length)?;
+        self.allowance.push(&mut self.texts, text)?;
+        self.push(Value::Text(self.texts.len() - 1))?;
         Ok(())
     }
 
     fn skip_bytes(&mut self, input: &mut Input<'p>, width: u64) -> Result<(), String> {
         let length = input.number(width)?;
         input.take(length)?;
-        self.stack.push(Value::Opaque);
+        self.push(Value::Opaque)?;
         Ok(())
     }
 
-    fn push_tuple(&mut self, items: Vec<Value>) {
-        self.tuples.push(items);
-        self.stack.push(Value::Tuple(self.tuples.len() - 1));
+    fn push_tuple(&mut self, items: Vec<Value>) -> Result<(), String> {
+        self.allowance.take(size_of_val(&items[..]))?;
+        self.allowance.push(&mut self.tuples, items)?;
+        self.push(Value::Tuple(self.tuples.len() - 1))
     }
 
-    fn push_list(&mut self) {
-        self.lists.push(Vec::new());
-        self.stack.push(Value::List(self.lists.len() - 1));
+    fn push_list(&mut self) -> Result<(), String> {
+        self.allowance.push(&mut self.lists, Vec::new())?;
+        self.push(Value::List(self.lists.len() - 1))
     }
 
-    fn push_dict(&mut self) {
-        self.dicts.push(Vec::new());
-        self.stack.push(Value::Dict(self.dicts.len() - 1));
+    fn push_dict(&mut self) -> Result<(), String> {
+        self.allowance.push(&mut self.dicts, Vec::new())?;
+        self.push(Value::Dict(self.dicts.len() - 1))
     }
 
-    fn push_global(&mut self, global: String) {
-        self.globals.push(global);
-        self.stack.push(Value::Global(self.globals.len() - 1));
+    fn push_global(&mut self, global: String) -> Result<(), String> {
+        self.allowance.take(global.len())?;
+        self.allowance.push(&mut self.globals, global)?;
+        self.push(Value::Global(self.globals.len() - 1))
     }
 
     fn append(&mut self, items: Vec<Value>) -> Result<(), String> {
         match self.stack.last() {
-            Some(&Value::List(list)) => self.lists[list].extend(items),
-            _ => return Err(refused("an append to something that is no list")),
+            Some(&Value::List(list)) => self.allowance.extend(&mut self.lists[list], &items),
+            _ => Err(refused("an append to something that is no list")),
         }
-        Ok(())
     }
 
     fn insert(&mut self, items: &[Value]) -> Result<(), String> {
@@ -289,7 +328,9 @@ impl<'p> Machine<'p> {
         if !rest.is_empty() {
             return Err("the pickle has a key without a value".into());
         }
-        self.dicts[dict].extend(pairs.iter().map(|&[key, value]| (key, value)));
+        for &[key, value] in pairs {
+            self.allowance.push(&mut self.dicts[dict], (key, value))?;
+        }
         Ok(())
     }
 
@@ -298,6 +339,11 @@ impl<'p> Machine<'p> {
             .stack
             .last()
             .ok_or("the pickle remembers what is not there")?;
+        if self.memo.len() == self.memo.capacity() {
+            let entries = self.memo.len().max(1);
+            self.allowance
+                .take(entries * size_of::<(u64, Value, u8)>())?;
+        }
         self.memo.insert(number, value);
         Ok(())
     }
@@ -307,8 +353,7 @@ impl<'p> Machine<'p> {
             .memo
             .get(&number)
             .ok_or("the pickle recalls what it did not remember")?;
-        self.stack.push(*value);
-        Ok(())
+        self.push(*value)
     }
 
     /// ("storage", type, key, location, elements)
@@ -324,12 +369,14 @@ impl<'p> Machine<'p> {
         }
         let class = self.global(class)?;
         let dtype = storage_dtype(class).ok_or_else(|| refused(class))?;
+        let key = self.text(key)?;
+        self.allowance.take(key.len())?;
         let storage = Storage {
-            key: self.text(key)?.to_owned(),
+            key: key.to_owned(),
             dtype,
         };
-        self.storages.push(storage);
-        self.stack.push(Value::Storage(self.storages.len() - 1));
+        self.allowance.push(&mut self.storages, storage)?;
+        self.push(Value::Storage(self.storages.len() - 1))?;
         Ok(())
     }
 
@@ -339,7 +386,7 @@ impl<'p> Machine<'p> {
         let arguments = self.tuple(arguments)?.to_vec();
         let function = self.global(function)?.to_owned();
         match (function.as_str(), &arguments[..]) {
-            ("collections.OrderedDict", []) => self.push_dict(),
+            ("collections.OrderedDict", []) => self.push_dict()?,
             (
                 "torch._utils._rebuild_tensor_v2",
                 &[storage, offset, shape, strides, _, _, ref rest @ ..],
@@ -362,10 +409,10 @@ impl<'p> Machine<'p> {
                 )?;
             }
             ("torch._utils._rebuild_parameter", &[tensor @ Value::Tensor(_), ..]) => {
-                self.stack.push(tensor)
+                self.push(tensor)?
             }
-            ("torch.Size", &[sizes @ Value::Tuple(_)]) => self.stack.push(sizes),
-            ("torch.device", _) => self.stack.push(Value::Opaque),
+            ("torch.Size", &[sizes @ Value::Tuple(_)]) => self.push(sizes)?,
+            ("torch.device", _) => self.push(Value::Opaque)?,
             _ => return Err(refused(&function)),
         }
         Ok(())
@@ -408,8 +455,9 @@ impl<'p> Machine<'p> {
                 view.shape, view.strides
             ));
         }
-        self.tensors.push(view);
-        self.stack.push(Value::Tensor(self.tensors.len() - 1));
+        self.allowance.take(view.footprint())?;
+        self.allowance.push(&mut self.tensors, view)?;
+        self.push(Value::Tensor(self.tensors.len() - 1))?;
         Ok(())
     }
 
@@ -451,18 +499,20 @@ impl<'p> Machine<'p> {
         items.iter().map(|&item| number(item)).collect()
     }
 
-    fn named(&self, top: Value) -> Result<Vec<(String, View)>, String> {
+    fn named(&mut self, top: Value) -> Result<Vec<(String, View)>, String> {
         let mut named = Vec::new();
-        let mut names = 0;
         let mut waiting = vec![(String::new(), top, 0)];
         while let Some((name, value, depth)) = waiting.pop() {
             let items: Vec<(String, Value)> = match value {
                 Value::Tensor(tensor) => {
-                    named.push((name, self.tensors[tensor].clone()));
+                    let view = self.tensors[tensor].clone();
+                    self.allowance.take(view.footprint())?;
+                    self.allowance.push(&mut named, (name, view))?;
                     continue;
                 }
                 Value::Dict(dict) => self.dicts[dict]
                     .iter()
+                    .filter(|(_, value)| value.may_hold_tensors())
                     .filter_map(|&(key, value)| match key {
                         Value::Text(text) => Some((self.texts[text].to_owned(), value)),
                         Value::Number(number) => Some((number.to_string(), value)),
@@ -479,24 +529,15 @@ impl<'p> Machine<'p> {
                 ));
             }
             for (key, value) in items {
-                if !matches!(
-                    value,
-                    Value::Tensor(_) | Value::Dict(_) | Value::List(_) | Value::Tuple(_)
-                ) {
-                    continue;
-                }
                 let name = if name.is_empty() {
                     key
                 } else {
                     format!("{name}.{key}")
                 };
-                names += name.len() + 1;
-                if names > MAX_NAMES {
-                    return Err(format!(
-                        "expected names of at most {MAX_NAMES} bytes together, came more"
-                    ));
-                }
-                waiting.push((name, value, depth + 1));
+                // Containers that share each other could ask for more than there is memory.
+                self.allowance.take(name.len() + 1)?;
+                self.allowance
+                    .push(&mut waiting, (name, value, depth + 1))?;
             }
         }
         Ok(named)
@@ -506,6 +547,7 @@ impl<'p> Machine<'p> {
 fn numbered(items: &[Value]) -> Vec<(String, Value)> {
     let items = items.iter().enumerate();
     items
+        .filter(|(_, value)| value.may_hold_tensors())
         .map(|(number, &value)| (number.to_string(), value))
         .collect()
 }

@@ -23,7 +23,10 @@ pub fn takes<A: Real, B: Real>() -> bool {
 }
 
 /// `sums[r]` = the products of row r of `rows`, rows of `length` elements, with each of the `weights`, accumulated in
-/// float32. Only where [`is_fast`].
+/// float32.
+///
+/// # Panics
+/// The lengths don't go together, or the processor is not one where it [`is_fast`].
 pub fn dots(
     rows: &[bf16],
     length: usize,
@@ -31,13 +34,10 @@ pub fn dots(
     sums: &mut [[f32; TOGETHER]],
 ) {
     let fits = rows.len() == length * sums.len() && weights.iter().all(|row| row.len() == length);
-    if length == 0 || !fits || !is_fast() {
-        debug_assert!(
-            false,
-            "rows of {length} elements, on a processor with bfloat16"
-        );
-        return;
-    }
+    assert!(
+        length > 0 && fits && is_fast(),
+        "rows of {length} elements, on a processor with bfloat16"
+    );
     #[cfg(target_arch = "x86_64")]
     {
         let mut groups = rows.chunks_exact(4 * length);

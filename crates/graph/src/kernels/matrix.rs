@@ -163,15 +163,13 @@ fn block<A: Real, B: Real, T: Real>(
     for column in (0..n).step_by(COLUMNS) {
         let width = COLUMNS.min(n - column);
         let sums = &mut sums[..m * width];
-        if let Ok(mut window) = Window::new(sums, m, width, width) {
-            accumulate(
-                a,
-                b.part(0..b.rows, column..column + width),
-                [&mut left, &mut right],
-                &mut window,
-                false,
-            );
-        }
+        accumulate(
+            a,
+            b.part(0..b.rows, column..column + width),
+            [&mut left, &mut right],
+            &mut Window::of_rows(sums, m, width),
+            false,
+        );
         let bias = bias.part(0..m, column..column + width);
         for (row, sums) in sums.chunks_mut(width).enumerate() {
             add_bias(bias, row, sums);
@@ -216,9 +214,7 @@ pub fn singles<'a, T: Real>(matrix: &Matrix<'a, T>, memory: &'a mut [f32]) -> Ma
     };
     let memory = &mut memory[..rows.rows * rows.columns];
     widen(&rows, memory);
-    let widened = Matrix::new(memory, [rows.rows, rows.columns], [rows.columns, 1]);
-    // The memory is as long as that.
-    let widened = widened.unwrap_or_else(|_| Matrix::empty());
+    let widened = Matrix::of_rows(memory, rows.rows, rows.columns);
     if by_columns {
         widened.transposed()
     } else {
@@ -280,11 +276,9 @@ fn rows_with_rows<A: Real, B: Real, T: Real>(
             for column in (0..to.columns).step_by(TOGETHER) {
                 // The last rows are repeated where there are no more.
                 let row = |index: usize| weights.row((column + index).min(to.columns - 1));
-                let [Some(w0), Some(w1), Some(w2), Some(w3)] = [row(0), row(1), row(2), row(3)]
-                else {
-                    return;
-                };
-                let (weights, tile) = ([w0, w1, w2, w3], &mut tile[..count]);
+                let weights = [0, 1, 2, 3].map(|index| row(index).unwrap_or_default());
+                assert!(weights.iter().all(|row| row.len() == k), "rows of weights");
+                let tile = &mut tile[..count];
                 match (as_they_are, weights.map(B::bfloat16)) {
                     (Some(rows), [Some(w0), Some(w1), Some(w2), Some(w3)]) => {
                         bfloat16::dots(&rows[part.clone()], k, [w0, w1, w2, w3], tile);

@@ -40,19 +40,30 @@ impl<'a, T: Copy> Matrix<'a, T> {
         })
     }
 
-    /// A matrix without elements.
-    pub fn empty() -> Self {
+    /// A matrix of rows that follow each other.
+    ///
+    /// # Panics
+    /// It has not as many elements.
+    pub fn of_rows(elements: &'a [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(elements.len(), rows * columns, "the elements of a matrix");
         Self {
-            elements: &[],
-            rows: 0,
-            columns: 0,
-            row_stride: 0,
-            column_stride: 0,
+            elements,
+            rows,
+            columns,
+            row_stride: columns,
+            column_stride: 1,
         }
     }
 
     /// Some of its rows and columns.
+    ///
+    /// # Panics
+    /// It has not as many.
     pub fn part(&self, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Self {
+        assert!(
+            rows.end <= self.rows && columns.end <= self.columns,
+            "a part of a matrix"
+        );
         let first = rows.start * self.row_stride + columns.start * self.column_stride;
         Self {
             elements: self.elements.get(first..).unwrap_or_default(),
@@ -137,6 +148,21 @@ impl<'a, T: Copy> Window<'a, T> {
         })
     }
 
+    /// A matrix of rows that follow each other.
+    ///
+    /// # Panics
+    /// It has not as many elements.
+    pub fn of_rows(elements: &'a mut [T], rows: usize, columns: usize) -> Self {
+        assert_eq!(elements.len(), rows * columns, "the elements of a matrix");
+        Self {
+            first: elements.as_mut_ptr(),
+            rows,
+            columns,
+            row_stride: columns,
+            memory: PhantomData,
+        }
+    }
+
     /// The first `at` rows, and the others.
     pub fn split_rows(self, at: usize) -> (Self, Self) {
         let at = at.min(self.rows);
@@ -211,12 +237,15 @@ macro_rules! products {
     ($($number:ty => $name:ident),*) => {
         $(
             /// `to` = `a` · `b`, or that added to what is there, on this thread alone.
+            ///
+            /// # Panics
+            /// The shapes don't go together.
             pub fn $name(a: Matrix<'_, $number>, b: Matrix<'_, $number>, to: &mut Window<'_, $number>, add: bool) {
                 let (m, n, k) = (a.rows, b.columns, a.columns);
-                if b.rows != k || to.rows != m || to.columns != n {
-                    debug_assert!(false, "the shapes of a product don't go together");
-                    return;
-                }
+                assert!(
+                    b.rows == k && to.rows == m && to.columns == n,
+                    "the shapes of a product don't go together"
+                );
                 if k == 0 && !add {
                     (0..m).for_each(|row| to.row(row).fill(0.0));
                 }

@@ -1,7 +1,7 @@
 //! What the pager and the callers share, under one lock.
 
 use crate::cuda::decoding::Decoder;
-use crate::cuda::feed::Feed;
+use crate::cuda::feed::{Feed, unknown};
 use crate::error::WeightError;
 use crate::recorder::{Record, RecordKind, Recorder};
 use crate::retry;
@@ -240,15 +240,16 @@ impl Core {
     }
 
     /// Tries failed reads again whose time has come.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self) -> Result<(), CudaError> {
         let now = Instant::now();
         let (due, later) = self.pauses.drain(..).partition(|&(at, _)| at <= now);
         self.pauses = later;
         for (_, chunk) in due {
             if let Some(slot) = self.reading.get(&chunk).map(|reading| reading.slot) {
-                self.submit(chunk, slot);
+                self.submit(chunk, slot)?;
             }
         }
+        Ok(())
     }
 
     /// Does what the engine decides.
@@ -267,7 +268,7 @@ impl Core {
             TierAction::Read { chunk, slot } => {
                 let reading = Reading {
                     slot,
-                    bytes: self.submit(chunk, slot),
+                    bytes: self.submit(chunk, slot)?,
                     since: now,
                     attempts: 0,
                 };
@@ -293,13 +294,12 @@ impl Core {
         self.pool.publish(chunk, to)?;
         let (start, address) = (self.host.start(from), self.pool.address(chunk));
         if let (Some(decoder), Some(Feed::Stored(_, chunks))) = (&mut self.decoder, &self.feed) {
-            if let Some(stored) = chunks.get(chunk as usize) {
-                let chunk_bytes = self.pool.chunk_bytes();
-                // SAFETY: the slot was read and finished, and the engine has nothing else done with it or with the
-                // chunk, which is mapped, before the event below.
-                unsafe { decoder.decode(&self.copies, stored, start, address, chunk_bytes)? };
-                self.copied_bytes += stored.copied_bytes();
-            }
+            let stored = chunks.get(chunk as usize).ok_or_else(|| unknown(chunk))?;
+            let chunk_bytes = self.pool.chunk_bytes();
+            // SAFETY: the slot was read and finished, and the engine has nothing else done with it or with the chunk,
+            // which is mapped, before the event below.
+            unsafe { decoder.decode(&self.copies, stored, start, address, chunk_bytes)? };
+            self.copied_bytes += stored.copied_bytes();
             let event = self.copies.mark(decoder.stream())?;
             self.copying.push_back(Copying {
                 chunk,
@@ -309,11 +309,8 @@ impl Core {
             return Ok(());
         }
         let layout = Arc::clone(&self.layout);
-        for copy in layout
-            .fill(chunk)
-            .map(|fill| &fill.copies[..])
-            .unwrap_or_default()
-        {
+        let fill = layout.fill(chunk).ok_or_else(|| unknown(chunk))?;
+        for copy in &fill.copies {
             // SAFETY: the layout keeps copies inside the slot, which is pinned; the engine has it neither read into
             // nor freed before the copy is done.
             unsafe {
@@ -332,10 +329,11 @@ impl Core {
     }
 
     /// Starts to read a chunk; gives the bytes that are read for it.
-    fn submit(&self, chunk: u32, slot: u32) -> u64 {
-        let (Some(feed), Some(fill)) = (&self.feed, self.layout.fill(chunk)) else {
-            return 0;
+    fn submit(&self, chunk: u32, slot: u32) -> Result<u64, CudaError> {
+        let Some(feed) = &self.feed else {
+            return Ok(0); // closed: nobody waits for it
         };
+        let fill = self.layout.fill(chunk).ok_or_else(|| unknown(chunk))?;
         // SAFETY: the slot is large enough for any chunk, and the engine has nothing else done with it before the
         // completion.
         unsafe { feed.read(fill, chunk, slot, self.host.start(slot)) }

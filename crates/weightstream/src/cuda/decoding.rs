@@ -1,5 +1,6 @@
 //! Coded chunks that the device decodes: the bus carries what is stored, and host memory holds it.
 
+use crate::loader::Damage;
 use crate::loader::plan::{Contents, Plan};
 use std::sync::Arc;
 use weightstream_checkpoint::{BlockLayout, Form};
@@ -8,7 +9,7 @@ use weightstream_memory::cuda::{
     Argument, CopyQueue, CudaError, DevicePool, Driver, Event, Function, Launch, Module, Simulated,
     StreamHandle,
 };
-use weightstream_source::{Destination, Piece};
+use weightstream_source::{Destination, Piece, ReadError};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Chunks that are decoded, or wait for it, at a time.
@@ -24,16 +25,6 @@ struct Check {
     checksum: u64,
     file: u32,
     offset: u64,
-}
-
-/// Damaged bytes: which, and how.
-#[derive(Debug)]
-pub struct Damage {
-    /// Index into the source's files.
-    pub file: u32,
-    pub offset: u64,
-    pub length: usize,
-    pub reason: String,
 }
 
 /// A chunk as it is stored: what is read into a host slot, and what the device makes of that.
@@ -93,13 +84,15 @@ impl Stored {
     }
 
     /// The chunks of `layout`; None where the device can't decode all.
-    pub fn all(layout: &BlockLayout, contents: &Contents) -> Option<Vec<Self>> {
-        (0..layout.chunks())
-            .map(|chunk| {
-                let pieces = layout.fill(chunk).map(|fill| fill.pieces.clone());
-                Self::of(contents.plan(pieces.unwrap_or_default()))
-            })
-            .collect()
+    ///
+    /// # Errors
+    /// A piece that no content holds all of.
+    pub fn all(layout: &BlockLayout, contents: &Contents) -> Result<Option<Vec<Self>>, ReadError> {
+        let stored = layout.fills().iter().map(|fill| {
+            let plan = contents.plan(fill.pieces.iter().copied())?;
+            Ok(Self::of(plan))
+        });
+        stored.collect()
     }
 
     /// Bytes of a slot that holds it.
@@ -275,7 +268,8 @@ impl Decoder {
         let place = self.next % self.staging.len().max(1);
         self.next += 1;
         let Some(staging) = self.staging.get(place) else {
-            return Ok(());
+            let what = "a chunk is decoded after the decoder was closed".into();
+            return Err(CudaError::Rule { what });
         };
         let length = stored.table + stored.parts.len();
         self.driver.wait(copies.stream(), staging.decoded)?;

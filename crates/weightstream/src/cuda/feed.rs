@@ -3,14 +3,14 @@
 use crate::cuda::decoding::Stored;
 use crate::cuda::fit::HostForm;
 use crate::error::StreamError;
-use crate::loader::Loader;
+use crate::loader::{Damage, Loader};
 use crate::stream::OpenSource;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream_checkpoint::{Content, Fill};
-use weightstream_memory::cuda::PinnedPool;
+use weightstream_memory::cuda::{CudaError, PinnedPool};
 use weightstream_source::{
-    Completion, Destination, OnCompletion, Piece, ReadError, ReadErrorKind, Request, Source,
+    Completion, Destination, OnCompletion, Piece, ReadError, Request, Source,
 };
 
 pub enum Feed {
@@ -54,7 +54,7 @@ impl Feed {
             }
             HostForm::Stored(chunks) => {
                 let (stored, host) = (Arc::clone(&chunks), Arc::clone(host));
-                let paths: Vec<Arc<Path>> = files.iter().map(|path| Arc::from(&**path)).collect();
+                let paths = files.clone();
                 // The thread that has read checks too: the pager has callers to serve.
                 let checked: OnCompletion = Arc::new(move |mut completion| {
                     if completion.result.is_ok() {
@@ -77,11 +77,20 @@ impl Feed {
 
     /// Starts to read a chunk into the slot that begins at `start`; gives the bytes that are read for it.
     ///
+    /// # Errors
+    /// There is no such chunk; then no completion comes.
+    ///
     /// # Safety
     /// The slot is large enough for any chunk, and nothing else accesses it before the completion.
-    pub unsafe fn read(&self, fill: &Fill, chunk: u32, slot: u32, start: *mut u8) -> u64 {
+    pub unsafe fn read(
+        &self,
+        fill: &Fill,
+        chunk: u32,
+        slot: u32,
+        start: *mut u8,
+    ) -> Result<u64, CudaError> {
         let token = u64::from(slot) << 32 | u64::from(chunk);
-        match self {
+        Ok(match self {
             Feed::Files(source) => {
                 let pieces = fill.reads.iter().map(|read| Piece {
                     file: read.file,
@@ -103,15 +112,20 @@ impl Feed {
                 loader.load(chunk, pieces, start, token, false)
             },
             Feed::Stored(source, chunks) => {
-                let Some(stored) = chunks.get(chunk as usize) else {
-                    return 0;
-                };
+                let stored = chunks.get(chunk as usize).ok_or_else(|| unknown(chunk))?;
                 // SAFETY: by the contract of this function.
                 let pieces = unsafe { stored.pieces(start) };
                 source.submit(Request { token, pieces });
                 stored.read_bytes()
             }
-        }
+        })
+    }
+}
+
+/// The error of a chunk that a layout doesn't have.
+pub fn unknown(chunk: u32) -> CudaError {
+    CudaError::Rule {
+        what: format!("chunk {chunk} is none of the layout's"),
     }
 }
 
@@ -119,21 +133,17 @@ fn finish(
     completion: &Completion,
     stored: &[Stored],
     host: &PinnedPool,
-    paths: &[Arc<Path>],
+    paths: &[PathBuf],
 ) -> Result<(), ReadError> {
     let (chunk, slot) = (completion.token as u32, (completion.token >> 32) as u32);
-    let Some(stored) = stored.get(chunk as usize) else {
-        return Ok(());
-    };
-    // SAFETY: all of the chunk was read into this slot, and the completion is not delivered yet.
-    unsafe { stored.finish(host.start(slot)) }.map_err(|damage| ReadError {
-        path: paths
-            .get(damage.file as usize)
-            .map_or_else(|| Arc::from(Path::new("")), Arc::clone),
-        offset: damage.offset,
-        length: damage.length,
-        kind: ReadErrorKind::Damaged {
-            reason: damage.reason,
-        },
-    })
+    let stored = stored.get(chunk as usize).ok_or_else(|| Damage {
+        file: u32::MAX,
+        offset: 0,
+        length: 0,
+        reason: unknown(chunk).to_string(),
+    });
+    stored
+        // SAFETY: all of the chunk was read into this slot, and the completion is not delivered yet.
+        .and_then(|stored| unsafe { stored.finish(host.start(slot)) })
+        .map_err(|damage| damage.in_files(paths))
 }

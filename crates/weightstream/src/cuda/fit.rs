@@ -8,6 +8,7 @@ use std::sync::Arc;
 use weightstream_checkpoint::{BlockLayout, Content, Parameter, SlotImage};
 use weightstream_engine::tiers::{Blocks, Depths, Tiers};
 use weightstream_memory::cuda::Driver;
+use weightstream_source::ReadError;
 
 /// Copies of this size run at the full speed of the bus.
 const LARGEST_CHUNK: u64 = 32 << 20;
@@ -104,7 +105,7 @@ fn attempt(
         SlotImage::Device
     };
     let layout = BlockLayout::new(&lengths, parameters.to_vec(), blocks, chunk_bytes, image)?;
-    let form = form(contents, &layout, image, device_decodes);
+    let form = form(contents, &layout, image, device_decodes)?;
     let (slot_bytes, beside, on_device) = match &form {
         HostForm::Files => (layout.slot_bytes(), 0, 0),
         HostForm::Decoded(needs) => (layout.slot_bytes(), needs.memory(), 0),
@@ -166,18 +167,19 @@ fn form(
     layout: &BlockLayout,
     image: SlotImage,
     device_decodes: bool,
-) -> HostForm {
+) -> Result<HostForm, ReadError> {
     if image == SlotImage::File {
-        return HostForm::Files;
+        return Ok(HostForm::Files);
     }
-    if device_decodes && let Some(chunks) = Stored::all(layout, &Contents::new(contents.to_vec())) {
-        return HostForm::Stored(Arc::new(chunks));
+    if device_decodes && let Some(chunks) = Stored::all(layout, &Contents::new(contents.to_vec()))?
+    {
+        return Ok(HostForm::Stored(Arc::new(chunks)));
     }
-    let fills = (0..layout.chunks()).filter_map(|chunk| layout.fill(chunk));
-    HostForm::Decoded(Needs::of(
-        contents,
-        fills.map(|fill| fill.pieces.iter().copied()),
-    ))
+    let pieces = layout
+        .fills()
+        .iter()
+        .map(|fill| fill.pieces.iter().copied());
+    Ok(HostForm::Decoded(Needs::of(contents, pieces)?))
 }
 
 fn slots(memory: u64, each: u64) -> usize {

@@ -81,7 +81,7 @@ fn step(shared: &Shared, core: &mut Core) -> Result<(), weightstream_memory::cud
     while let Some(completion) = shared.completions.pop() {
         core.read(completion);
     }
-    core.resume();
+    core.resume()?;
     if core.changed {
         core.pump()?;
         shared.news.notify_all();

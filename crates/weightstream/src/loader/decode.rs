@@ -1,5 +1,6 @@
 //! Makes weights of stored bytes.
 
+use super::Damage;
 use super::plan::Step;
 use half::{bf16, f16};
 use std::mem::MaybeUninit;
@@ -43,11 +44,11 @@ impl Room {
             .then(|| unsafe { std::slice::from_raw_parts(self.start.add(at), length) })
     }
 
-    /// Writes `bytes` from `at` on, where there is room.
-    pub fn write(&mut self, at: usize, bytes: &[u8]) {
-        if let Some(to) = self.part(at, bytes.len()) {
-            copy(bytes, to);
-        }
+    /// Writes `bytes` from `at` on; None, and nothing is written, where they don't lie inside.
+    #[must_use]
+    pub fn write(&mut self, at: usize, bytes: &[u8]) -> Option<()> {
+        copy(bytes, self.part(at, bytes.len())?);
+        Some(())
     }
 }
 
@@ -64,16 +65,16 @@ pub enum Check {
 ///
 /// # Errors
 /// The first step that failed, and what was expected and found.
-pub fn decode(
-    steps: &[Step],
-    staged: &[u8],
-    check: Check,
-    room: &mut Room,
-) -> Result<(), (Step, String)> {
+pub fn decode(steps: &[Step], staged: &[u8], check: Check, room: &mut Room) -> Result<(), Damage> {
     let mut whole: Vec<u8> = Vec::new();
     let mut previous: Option<&Step> = None;
     for step in steps {
-        let failed = |reason: String| (*step, reason);
+        let failed = |reason: String| Damage {
+            file: step.file,
+            offset: step.offset,
+            length: step.stored,
+            reason,
+        };
         let outside = || failed("the plan leaves its buffers".into());
         let stored = step.at..step.at + step.stored;
         let stored = staged.get(stored).ok_or_else(outside)?;

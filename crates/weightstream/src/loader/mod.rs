@@ -5,6 +5,7 @@
 //! chunk counts as loaded. Reads and decoding overlap: a buffer that is being decoded is none that is being read.
 //! Stored bytes may stay on a shelf, and are decoded again instead of read again.
 
+mod damage;
 mod decode;
 pub mod plan;
 mod read;
@@ -13,6 +14,7 @@ mod workers;
 
 use crate::error::StreamError;
 use crate::stream::OpenSource;
+pub use damage::Damage;
 pub use plan::Contents;
 use plan::Plan;
 pub use read::{Reader, read};
@@ -20,7 +22,9 @@ pub use shelf::Shelf;
 use std::path::PathBuf;
 use std::sync::Arc;
 use weightstream_checkpoint::{Content, Form, Piece as Placed};
-use weightstream_source::{Destination, OnCompletion, Piece, Request, Source};
+use weightstream_source::{
+    Completion, Destination, OnCompletion, Piece, ReadError, Request, Source,
+};
 use workers::{Decoding, Workers};
 
 /// Reads in flight while others are being decoded, and threads that decode.
@@ -36,6 +40,7 @@ pub struct Loader {
     source: Arc<dyn Source>,
     workers: Option<Workers>,
     shelf: Arc<Shelf>,
+    on_completion: OnCompletion,
 }
 
 /// What loading takes, known before anything is opened.
@@ -51,31 +56,33 @@ pub struct Needs {
 
 impl Needs {
     /// What chunks of these pieces need.
+    ///
+    /// # Errors
+    /// A piece that no content holds all of.
     pub fn of<P: IntoIterator<Item = Placed>>(
         contents: &[Content],
         chunks: impl IntoIterator<Item = P>,
-    ) -> Self {
+    ) -> Result<Self, ReadError> {
         let decoded = |content: &Content| {
             let mut extents = content.extents(0..content.length());
             extents.any(|extent| extent.form != Form::Plain)
         };
         if !contents.iter().any(decoded) {
-            return Self::default();
+            return Ok(Self::default());
         }
         let contents = Contents::new(contents.to_vec());
-        let buffer_bytes = chunks
-            .into_iter()
-            .map(|pieces| contents.plan(pieces).staging())
-            .max()
-            .unwrap_or(0);
-        if buffer_bytes == 0 {
-            return Self::default();
+        let mut buffer_bytes = 0;
+        for pieces in chunks {
+            buffer_bytes = contents.plan(pieces)?.staging().max(buffer_bytes);
         }
-        Self {
+        if buffer_bytes == 0 {
+            return Ok(Self::default());
+        }
+        Ok(Self {
             buffer_bytes,
             buffers: READING + DECODERS,
             decoders: DECODERS,
-        }
+        })
     }
 
     /// Bytes of all buffers.
@@ -85,16 +92,19 @@ impl Needs {
 }
 
 /// What each chunk of these pieces takes on the shelf, in bytes.
+///
+/// # Errors
+/// A piece that no content holds all of.
 pub fn stored_bytes<P: IntoIterator<Item = Placed>>(
     contents: &[Content],
     chunks: impl IntoIterator<Item = P>,
-) -> Vec<u32> {
+) -> Result<Vec<u32>, ReadError> {
     let contents = Contents::new(contents.to_vec());
-    let chunks = chunks.into_iter();
-    let stored = chunks.map(|pieces| shelf::footprint(contents.plan(pieces).stored()));
-    stored
-        .map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX))
-        .collect()
+    let stored = |pieces| {
+        let bytes = shelf::footprint(contents.plan(pieces)?.stored());
+        Ok(u32::try_from(bytes).unwrap_or(u32::MAX))
+    };
+    chunks.into_iter().map(stored).collect()
 }
 
 impl Loader {
@@ -115,7 +125,8 @@ impl Loader {
         let mut workers = None;
         let mut on_read = Arc::clone(&on_completion);
         if needs.buffers > 0 {
-            let started = Workers::start(needs, paths.clone(), Arc::clone(&shelf), on_completion)?;
+            let completed = Arc::clone(&on_completion);
+            let started = Workers::start(needs, paths.clone(), Arc::clone(&shelf), completed)?;
             on_read = started.on_read();
             workers = Some(started);
         }
@@ -133,6 +144,7 @@ impl Loader {
             source,
             workers,
             shelf,
+            on_completion,
         })
     }
 
@@ -161,7 +173,16 @@ impl Loader {
         token: u64,
         keep: bool,
     ) -> u64 {
-        let plan = self.contents.plan(pieces);
+        let plan = match self.contents.plan(pieces) {
+            Ok(plan) => plan,
+            Err(error) => {
+                (self.on_completion)(Completion {
+                    token,
+                    result: Err(error),
+                });
+                return 0;
+            }
+        };
         let bytes = plan.bytes();
         // Only a piece that is alone in its chunk may be rounded up: it has no neighbour to overwrite.
         let alone = plan.direct.len() == 1 && plan.steps.is_empty();

@@ -1,6 +1,9 @@
 //! What must be read and decoded to fill a chunk.
 
+use std::path::Path;
+use std::sync::Arc;
 use weightstream_checkpoint::{Content, Extent, Form, Piece};
+use weightstream_source::{ReadError, ReadErrorKind};
 
 /// Staged reads begin and end at multiples of this, so that they are direct reads without a ragged edge.
 const BLOCK: u64 = 4096;
@@ -115,21 +118,31 @@ impl Contents {
     }
 
     /// How memory is filled with `pieces` of the contents.
-    pub fn plan(&self, pieces: impl IntoIterator<Item = Piece>) -> Plan {
+    ///
+    /// # Errors
+    /// The first piece that no content holds all of.
+    pub fn plan(&self, pieces: impl IntoIterator<Item = Piece>) -> Result<Plan, ReadError> {
         let mut plan = Plan::default();
         for piece in pieces {
             let (Some(content), Some(&first_file)) = (
                 self.contents.get(piece.file as usize),
                 self.first_files.get(piece.file as usize),
             ) else {
-                continue;
+                let files = self.contents.len();
+                return Err(unplanned(
+                    &piece,
+                    None,
+                    ReadErrorKind::UnknownFile { files },
+                ));
             };
+            let mut missing = piece.length;
             let wanted = piece.file_offset..piece.file_offset + piece.length as u64;
             for extent in content.extents(wanted.clone()) {
                 let start = wanted.start.max(extent.start);
                 let length = (wanted.end.min(extent.end()) - start) as usize;
                 let chunk_offset = piece.chunk_offset + (start - wanted.start) as usize;
                 let file = first_file + extent.file;
+                missing -= length;
                 if extent.form == Form::Plain {
                     plan.direct.push(Direct {
                         file,
@@ -142,12 +155,17 @@ impl Contents {
                         .push(step(extent, file, start, length, chunk_offset));
                 }
             }
+            if missing > 0 {
+                let got = piece.length - missing;
+                let kind = ReadErrorKind::UnexpectedEnd { got };
+                return Err(unplanned(&piece, Some(content), kind));
+            }
         }
         // In the order of the file: neighbours become one read, and parts of one extent are decoded once.
         plan.steps
             .sort_by_key(|step| (step.file, step.offset, step.skip));
         plan.stage(|file| self.file_length(file));
-        plan
+        Ok(plan)
     }
 
     fn file_length(&self, file: u32) -> u64 {
@@ -160,6 +178,16 @@ impl Contents {
             .get(content)
             .and_then(|content| content.files().get(within as usize))
             .map_or(0, |file| file.length)
+    }
+}
+
+fn unplanned(piece: &Piece, content: Option<&Content>, kind: ReadErrorKind) -> ReadError {
+    let path = content.map(Content::path).unwrap_or_default();
+    ReadError {
+        path: Arc::from(Path::new(&path)),
+        offset: piece.file_offset,
+        length: piece.length,
+        kind,
     }
 }
 
@@ -253,7 +281,9 @@ mod tests {
         let other = Content::plain("b".into(), 1 << 20);
         let lengths = [other.length(), content.length()];
         let layout = Layout::new(&lengths, vec![parameter], CHUNK).unwrap();
-        Contents::new(vec![other, content]).plan(layout.pieces(0))
+        Contents::new(vec![other, content])
+            .plan(layout.pieces(0))
+            .unwrap()
     }
 
     #[test]
@@ -294,6 +324,50 @@ mod tests {
         assert_eq!(
             plan.staged[0].offset + plan.staged[0].length as u64,
             999_424
+        );
+    }
+
+    #[test]
+    fn what_no_content_holds_is_an_error_and_no_gap() {
+        let piece = Piece {
+            file: 0,
+            file_offset: 1000,
+            chunk_offset: 0,
+            length: 100,
+        };
+        let planned = |piece| {
+            let file = StoredFile {
+                path: "a".into(),
+                length: 1_000_000,
+            };
+            // 40 bytes between the extents are nowhere.
+            let extents = vec![checked(0, 1000, 0), checked(1040, 1000, 4096)];
+            let content = Content::new(vec![file], extents).unwrap();
+            Contents::new(vec![content]).plan([piece])
+        };
+        assert!(
+            planned(Piece {
+                file_offset: 1040,
+                ..piece
+            })
+            .is_ok()
+        );
+        assert_eq!(
+            planned(piece).unwrap_err().kind,
+            ReadErrorKind::UnexpectedEnd { got: 60 }
+        );
+        let beyond = Piece {
+            file_offset: 2000,
+            ..piece
+        };
+        assert_eq!(
+            planned(beyond).unwrap_err().kind,
+            ReadErrorKind::UnexpectedEnd { got: 40 }
+        );
+        let unknown = Piece { file: 1, ..piece };
+        assert_eq!(
+            planned(unknown).unwrap_err().kind,
+            ReadErrorKind::UnknownFile { files: 1 }
         );
     }
 

@@ -1,15 +1,15 @@
 //! Reads a few weights at once, without a stream.
 
+use super::Damage;
 use super::decode::{Check, Room, decode};
 use super::plan::Contents;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use weightstream_checkpoint::{Content, Part, Piece};
-use weightstream_source::{ReadError, ReadErrorKind, open_regular};
+use weightstream_source::{ReadError, open_regular};
 
 /// Bytes that are decoded at a time.
 const STEP: u64 = 4 << 20;
@@ -68,7 +68,7 @@ impl Reader {
             chunk_offset: 0,
             length: to.len(),
         };
-        let plan = self.contents.plan([piece]);
+        let plan = self.contents.plan([piece])?;
         for read in &plan.direct {
             let end = read.chunk_offset + read.length;
             self.pread(read.file, read.offset, &mut to[read.chunk_offset..end])?;
@@ -84,7 +84,7 @@ impl Reader {
         // SAFETY: `to` is borrowed for as long, and used through nothing else meanwhile.
         let mut room = unsafe { Room::new(to.as_mut_ptr(), to.len()) };
         decode(&plan.steps, &staged, Check::All, &mut room)
-            .map_err(|(step, reason)| self.failed(step.file, step.offset, step.stored, reason))
+            .map_err(|damage| damage.in_files(&self.paths))
     }
 
     fn pread(&mut self, file: u32, offset: u64, to: &mut [u8]) -> Result<(), ReadError> {
@@ -114,15 +114,12 @@ impl Reader {
     }
 
     fn failed(&self, file: u32, offset: u64, length: usize, reason: String) -> ReadError {
-        let path = self
-            .paths
-            .get(file as usize)
-            .map_or(Path::new(""), PathBuf::as_path);
-        ReadError {
-            path: Arc::from(path),
+        let damage = Damage {
+            file,
             offset,
             length,
-            kind: ReadErrorKind::Damaged { reason },
-        }
+            reason,
+        };
+        damage.in_files(&self.paths)
     }
 }

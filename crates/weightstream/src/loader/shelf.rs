@@ -82,8 +82,9 @@ impl Shelf {
         self.lock().kept.remove(&chunk);
     }
 
-    /// Keeps `length` bytes of a chunk, which `fill` writes, if there is room. Nothing happens if there is no memory.
-    pub fn put(&self, chunk: u32, length: usize, fill: impl FnOnce(&mut [u8])) {
+    /// Keeps `length` bytes of a chunk if there is room and `fill` could write all of them. Nothing happens if there is
+    /// no memory.
+    pub fn put(&self, chunk: u32, length: usize, fill: impl FnOnce(&mut [u8]) -> Option<()>) {
         let footprint = footprint(length);
         let has_room = |state: &State, bytes: usize| self.used() + bytes as u64 <= state.room;
         // Filled outside of the lock: whoever loads chunks takes it too.
@@ -103,10 +104,10 @@ impl Shelf {
         #[cfg(target_os = "linux")]
         // A child of fork streams nothing of ours, and would hold this memory. Only advice.
         let _ = kept.memory.advise(memmap2::Advice::DontFork);
-        fill(kept.memory.get_mut(..length).unwrap_or_default());
+        let filled = kept.memory.get_mut(..length).and_then(fill);
         let mut state = self.lock();
         // The room may be another one by now.
-        if has_room(&state, 0) {
+        if filled.is_some() && has_room(&state, 0) {
             state.kept.insert(chunk, Arc::new(kept));
         }
     }
@@ -116,14 +117,19 @@ impl Shelf {
 mod tests {
     use super::*;
 
+    fn filled(to: &mut [u8], byte: u8) -> Option<()> {
+        to.fill(byte);
+        Some(())
+    }
+
     #[test]
     fn it_holds_what_was_put_there_within_its_room() {
         let shelf = Shelf::default();
         shelf.put(1, 100, |_| panic!("there is no room"));
         shelf.allow(3 * 4096);
-        shelf.put(1, 5000, |to| to.fill(7));
+        shelf.put(1, 5000, |to| filled(to, 7));
         shelf.put(2, 5000, |_| panic!("there is no room"));
-        shelf.put(3, 4096, |to| to.fill(9));
+        shelf.put(3, 4096, |to| filled(to, 9));
         assert_eq!((shelf.used(), shelf.count()), (3 * 4096, 2));
         let kept = shelf.get(1).unwrap();
         assert_eq!(kept.bytes(), [7; 5000]);
@@ -140,11 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_filled_does_not_lie_there() {
+        let shelf = Shelf::default();
+        shelf.allow(1 << 20);
+        shelf.put(1, 10, |_| None);
+        assert!(shelf.get(1).is_none());
+        assert_eq!(shelf.used(), 0);
+    }
+
+    #[test]
     fn a_chunk_that_is_put_twice_counts_once() {
         let shelf = Shelf::default();
         shelf.allow(1 << 20);
-        shelf.put(1, 10, |to| to.fill(1));
-        shelf.put(1, 10, |to| to.fill(2));
+        shelf.put(1, 10, |to| filled(to, 1));
+        shelf.put(1, 10, |to| filled(to, 2));
         assert_eq!(
             (shelf.used(), shelf.get(1).unwrap().bytes()),
             (4096, &[2; 10][..])

@@ -1,19 +1,18 @@
 //! Threads that decode what was read into buffers.
 
-use super::Needs;
 use super::decode::{Check, Room, decode};
 use super::plan::{Direct, Staged, Step};
 use super::shelf::{Kept, Shelf};
+use super::{Damage, Needs};
 use crate::error::StreamError;
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use weightstream_source::{
-    AlignedBuffer, Completion, Destination, OnCompletion, Piece, ReadError, ReadErrorKind, Request,
-    Source, raise_urgency,
+    AlignedBuffer, Completion, Destination, OnCompletion, Piece, Request, Source, raise_urgency,
 };
 
 /// What is to be made of a chunk's stored bytes.
@@ -47,29 +46,33 @@ impl Decoding {
         shelf.put(self.chunk, self.staged_end() + direct, |mut to| {
             for read in &self.staged {
                 let bytes = read.at..read.at + read.length;
-                if let (Some(to), Some(from)) = (to.get_mut(bytes.clone()), staged.get(bytes)) {
-                    to.copy_from_slice(from);
-                }
+                to.get_mut(bytes.clone())?
+                    .copy_from_slice(staged.get(bytes)?);
             }
-            to = &mut to[self.staged_end()..];
+            to = to.get_mut(self.staged_end()..)?;
             for read in &self.direct {
-                let (part, rest) = to.split_at_mut(read.length);
+                let (part, rest) = to.split_at_mut_checked(read.length)?;
                 // SAFETY: this was read straight into the slot, and the read has ended.
-                if let Some(from) = unsafe { self.room.bytes(read.chunk_offset, read.length) } {
-                    part.copy_from_slice(from);
-                }
+                part.copy_from_slice(unsafe { self.room.bytes(read.chunk_offset, read.length) }?);
                 to = rest;
             }
+            Some(())
         });
     }
 
     /// Makes the chunk of what lies on the shelf.
-    fn restore(&mut self, kept: &[u8]) -> Result<(), (Step, String)> {
+    fn restore(&mut self, kept: &[u8]) -> Result<(), Damage> {
         decode(&self.steps, kept, Check::Nothing, &mut self.room)?;
         let mut at = self.staged_end();
         for read in &self.direct {
-            let bytes = kept.get(at..at + read.length).unwrap_or_default();
-            self.room.write(read.chunk_offset, bytes);
+            kept.get(at..at + read.length)
+                .and_then(|bytes| self.room.write(read.chunk_offset, bytes))
+                .ok_or_else(|| Damage {
+                    file: read.file,
+                    offset: read.offset,
+                    length: read.length,
+                    reason: "the plan leaves its buffers".into(),
+                })?;
             at += read.length;
         }
         Ok(())
@@ -89,7 +92,7 @@ pub struct Workers {
 }
 
 struct Shared {
-    paths: Vec<Arc<Path>>,
+    paths: Vec<PathBuf>,
     shelf: Arc<Shelf>,
     /// Bytes that were decoded, and how long that took, in nanoseconds.
     decoded: AtomicU64,
@@ -126,7 +129,7 @@ impl Workers {
             },
         )?;
         let shared = Arc::new(Shared {
-            paths: paths.into_iter().map(Arc::from).collect(),
+            paths,
             shelf,
             decoded: AtomicU64::new(0),
             decoded_ns: AtomicU64::new(0),
@@ -301,7 +304,7 @@ impl Shared {
             }
             (self.on_completion)(Completion {
                 token: decoding.token,
-                result: result.map_err(|(step, reason)| self.damaged(step, reason)),
+                result: result.map_err(|damage| damage.in_files(&self.paths)),
             });
         }
     }
@@ -311,15 +314,5 @@ impl Shared {
         self.decoded
             .fetch_add(decoding.decoded(), Ordering::Relaxed);
         self.decoded_ns.fetch_add(time, Ordering::Relaxed);
-    }
-
-    fn damaged(&self, step: Step, reason: String) -> ReadError {
-        let path = self.paths.get(step.file as usize);
-        ReadError {
-            path: path.map_or_else(|| Arc::from(Path::new("")), Arc::clone),
-            offset: step.offset,
-            length: step.stored,
-            kind: ReadErrorKind::Damaged { reason },
-        }
     }
 }
