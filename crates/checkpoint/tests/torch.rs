@@ -139,7 +139,7 @@ fn containers_within_themselves_and_deep_ones_end() {
     cyclic.push(b'.');
     assert!(reason(&cyclic).contains("at most 16 deep"));
     let mut deep = b"\x80\x02)".to_vec();
-    deep.extend(vec![0x85; 1_000_000]);
+    deep.extend(vec![0x85; 10_000]);
     deep.push(b'.');
     assert!(reason(&deep).contains("at most 16 deep"));
     // Each tuple holds the one before twice: 2^60 paths.

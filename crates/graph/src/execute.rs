@@ -1,6 +1,7 @@
 //! Runs a graph: node after node, each value dropped at its last use.
 
 use crate::graph::{Argument, Graph, Node, Operation, Output};
+use crate::memory::ended;
 use crate::{Arguments, Context, OperatorError, ProgramError, Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -89,7 +90,7 @@ impl<'r> Execution<'r, '_> {
                     arguments.push(name.clone(), gather(argument, values)?);
                 }
                 // The block that runs has to be left, whatever an operator does.
-                caught(|| implementation.call(self.context, arguments))
+                caught(|| ended(|| implementation.call(self.context, arguments)))
                     .unwrap_or_else(|panic| Err(panic.into()))
                     .map_err(|cause| failed(node, cause))
             }

@@ -36,6 +36,7 @@ mod error;
 mod execute;
 mod graph;
 mod kernels;
+mod memory;
 pub mod ops;
 mod packing;
 mod program;

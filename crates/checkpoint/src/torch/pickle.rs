@@ -76,7 +76,7 @@ struct Machine<'p> {
     memo: HashMap<u64, Value>,
     texts: Vec<&'p str>,
     globals: Vec<String>,
-    tuples: Vec<Vec<Value>>,
+    tuples: Vec<Box<[Value]>>,
     lists: Vec<Vec<Value>>,
     dicts: Vec<Vec<(Value, Value)>>,
     storages: Vec<Storage>,
@@ -293,7 +293,8 @@ impl<'p> Machine<'p> {
 
     fn push_tuple(&mut self, items: Vec<Value>) -> Result<(), String> {
         self.allowance.take(size_of_val(&items[..]))?;
-        self.allowance.push(&mut self.tuples, items)?;
+        self.allowance
+            .push(&mut self.tuples, items.into_boxed_slice())?;
         self.push(Value::Tuple(self.tuples.len() - 1))
     }
 

@@ -2,6 +2,7 @@
 //! convolutional network's time, and leaves holes in the allocator's heap.
 
 use super::convert::Real;
+use crate::memory::{filled, raise};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use weightstream::Dtype;
@@ -21,7 +22,7 @@ pub struct Scratch {
 impl Scratch {
     /// `length` numbers; what they are is not defined.
     pub fn new(length: usize) -> Self {
-        let memory = reuse(length).unwrap_or_else(|| vec![0.0; length]);
+        let memory = reuse(length).unwrap_or_else(|| filled(0.0, length).unwrap_or_else(raise));
         Self { memory, length }
     }
 
@@ -36,7 +37,7 @@ impl Scratch {
         if let Some(memory) = &mut reused {
             memory[..length].fill(0.0);
         }
-        let memory = reused.unwrap_or_else(|| vec![0.0; length]);
+        let memory = reused.unwrap_or_else(|| filled(0.0, length).unwrap_or_else(raise));
         Self { memory, length }
     }
 }

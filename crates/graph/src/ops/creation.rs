@@ -1,6 +1,7 @@
 //! Tensors out of nothing. What would be random is refused.
 
 use super::operand::{Results, one, operand, size, sizes, with_element};
+use crate::memory::{listed, reserved};
 use crate::{Arguments, Context, OperatorError, Tensor, Value};
 use weightstream::Dtype;
 
@@ -123,13 +124,11 @@ fn new(context: &Context, arguments: &Arguments, value: i64) -> Results {
 fn eye(context: &Context, arguments: Arguments) -> Results {
     let rows = size("n", arguments.int("n")?)?;
     let columns = size("m", arguments.int_or("m", rows as i64)?)?;
-    let ones: Vec<u8> = (0..rows * columns)
-        .map(|place| u8::from(place / columns == place % columns))
-        .collect();
-    one(context.cast(
-        &context.tensor(&ones, &[rows, columns])?,
-        given(&arguments, Dtype::F32)?,
-    )?)
+    let ones = context.empty(Dtype::U8, &[rows, columns])?;
+    for (place, one) in ones.elements_mut::<u8>()?.iter_mut().enumerate() {
+        *one = u8::from(place / columns == place % columns);
+    }
+    one(context.cast(&ones, given(&arguments, Dtype::F32)?)?)
 }
 
 fn arange(context: &Context, arguments: Arguments) -> Results {
@@ -145,16 +144,12 @@ fn arange(context: &Context, arguments: Arguments) -> Results {
     if whole {
         let (start, end) = (arguments.int_or("start", 0)?, arguments.int("end")?);
         let step = arguments.int_or("step", 1)?;
-        if step == 0 || (end - start) * step.signum() < 0 {
+        if step == 0 || (start < end) != (step > 0) && start != end {
             return Err(wrong(step as f64));
         }
-        let count = (end - start)
-            .abs()
-            .unsigned_abs()
-            .div_ceil(step.unsigned_abs()) as usize;
-        let values: Vec<i64> = (0..count as i64)
-            .map(|index| start + index * step)
-            .collect();
+        let count = start.abs_diff(end).div_ceil(step.unsigned_abs()) as usize;
+        let values = (0..count as i64).map(|index| start + index * step);
+        let values = listed(count, values)?;
         return one(context.cast(&context.tensor(&values, &[count])?, dtype)?);
     }
     let (start, end) = (
@@ -166,9 +161,8 @@ fn arange(context: &Context, arguments: Arguments) -> Results {
     if !(0.0..1e12).contains(&count) {
         return Err(wrong(step));
     }
-    let values: Vec<f64> = (0..count as usize)
-        .map(|index| start + index as f64 * step)
-        .collect();
+    let values = (0..count as usize).map(|index| start + index as f64 * step);
+    let values = listed(count as usize, values)?;
     one(context.cast(&context.tensor(&values, &[values.len()])?, dtype)?)
 }
 
@@ -180,15 +174,14 @@ fn linspace(context: &Context, arguments: Arguments) -> Results {
     let steps = size("steps", arguments.int("steps")?)?;
     let step = (end - start) / (steps.max(2) - 1) as f64;
     // From both ends, as torch does, so that the last one is exact.
-    let values: Vec<f64> = (0..steps)
-        .map(|index| {
-            if index < steps / 2 || steps == 1 {
-                start + step * index as f64
-            } else {
-                end - step * (steps - 1 - index) as f64
-            }
-        })
-        .collect();
+    let values = (0..steps).map(|index| {
+        if index < steps / 2 || steps == 1 {
+            start + step * index as f64
+        } else {
+            end - step * (steps - 1 - index) as f64
+        }
+    });
+    let values = listed(steps, values)?;
     one(context.cast(
         &context.tensor(&values, &[steps])?,
         given(&arguments, Dtype::F32)?,
@@ -228,21 +221,22 @@ fn triangle(context: &Context, arguments: &Arguments, lower: bool) -> Results {
 fn triangle_indices(context: &Context, arguments: &Arguments, lower: bool) -> Results {
     let (rows, columns) = (arguments.int("row")?, arguments.int("col")?);
     let offset = arguments.int_or("offset", 0)?;
-    let pairs: Vec<(i64, i64)> = (0..rows)
-        .flat_map(|row| (0..columns).map(move |column| (row, column)))
-        .filter(|(row, column)| {
-            if lower {
-                column - row <= offset
-            } else {
-                column - row >= offset
-            }
-        })
-        .collect();
-    let values: Vec<i64> = pairs
-        .iter()
-        .map(|pair| pair.0)
-        .chain(pairs.iter().map(|pair| pair.1))
-        .collect();
+    let most = size("row", rows)?.checked_mul(size("col", columns)?);
+    let mut pairs: Vec<(i64, i64)> = reserved(most.unwrap_or(usize::MAX))?;
+    pairs.extend(
+        (0..rows)
+            .flat_map(|row| (0..columns).map(move |column| (row, column)))
+            .filter(|(row, column)| {
+                if lower {
+                    column - row <= offset
+                } else {
+                    column - row >= offset
+                }
+            }),
+    );
+    let values = pairs.iter().map(|pair| pair.0);
+    let values = values.chain(pairs.iter().map(|pair| pair.1));
+    let values = listed(2 * pairs.len(), values)?;
     one(context.tensor(&values, &[2, pairs.len()])?)
 }
 

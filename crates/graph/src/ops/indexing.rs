@@ -3,6 +3,8 @@
 use super::operand::{Results, computed, one, operand, size, with_element, wrong_shape};
 use super::shape::{index as place, sliced};
 use crate::kernels::{Compute, Reader, WORTH_A_THREAD};
+use crate::memory::filled;
+use crate::tensor::element_count;
 use crate::{Arguments, Context, OperatorError, Tensor, Value, Walk, broadcast_shapes};
 use rayon::prelude::*;
 use weightstream::Dtype;
@@ -236,7 +238,7 @@ impl Indexed {
         for index in &given {
             shape = broadcast_shapes(&shape, index.shape())?;
         }
-        let mut starts = vec![0; shape.iter().product()];
+        let mut starts = filled(0, element_count(&shape)?)?;
         for (index, &dim) in given.iter().zip(&dims) {
             let indices = places(context, &index.expand(&shape)?, tensor.shape()[dim])?;
             for (start, index) in starts.iter_mut().zip(indices) {
@@ -753,16 +755,16 @@ fn nonzero(context: &Context, tensor: &Tensor) -> Result<Tensor, OperatorError> 
         computed!(dtype,
         floating C => {
             let reader = Reader::new(&tensor)?;
-            let mut buffer = vec![C::default(); count];
+            let mut buffer = filled(C::default(), count)?;
             found.extend(C::read(&reader, 0, 1, &mut buffer).iter().enumerate().filter(|(_, value)| **value != C::default()).map(|(place, _)| place));
         },
         integer => {
             let reader = Reader::new(&tensor)?;
-            let mut buffer = vec![C::default(); count];
+            let mut buffer = filled(C::default(), count)?;
             found.extend(C::read(&reader, 0, 1, &mut buffer).iter().enumerate().filter(|(_, value)| **value != C::default()).map(|(place, _)| place));
         });
     }
-    let mut indices = vec![0i64; found.len() * rank];
+    let mut indices = filled(0i64, found.len() * rank)?;
     for (row, mut place) in found.iter().copied().enumerate() {
         for dim in (0..rank).rev() {
             indices[row * rank + dim] = (place % tensor.shape()[dim]) as i64;
@@ -823,12 +825,12 @@ fn one_hot(context: &Context, arguments: Arguments) -> Results {
             .elements::<i64>()?
             .iter()
             .max()
-            .map_or(0, |highest| highest + 1)
+            .map_or(0, |highest| highest.saturating_add(1))
     } else {
         wanted
     };
     let classes = size("num_classes", classes)?;
-    let mut values = vec![0i64; tensor.count() * classes];
+    let mut values = filled(0i64, element_count(&[tensor.count(), classes])?)?;
     for (row, entry) in places(context, tensor, classes)?.into_iter().enumerate() {
         values[row * classes + entry] = 1;
     }

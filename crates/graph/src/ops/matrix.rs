@@ -124,6 +124,9 @@ fn multiplied(
     } else {
         a.clone()
     };
+    if let Some(flat) = [&a, b].into_iter().find(|tensor| tensor.rank() < 2) {
+        return Err(wrong_shape("at least two dimensions", flat));
+    }
     let (left, right) = (a.rank() - 2, b.rank() - 2);
     let [rows, depth] = [a.shape()[left], a.shape()[left + 1]];
     let [inner, columns] = [b.shape()[right], b.shape()[right + 1]];

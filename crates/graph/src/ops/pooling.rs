@@ -2,6 +2,7 @@
 
 use super::operand::{Results, one, size, sizes, with_real, wrong_shape};
 use crate::kernels::Real;
+use crate::memory::{filled, listed, raise};
 use crate::{Arguments, Context, OperatorError, Tensor};
 use rayon::prelude::*;
 
@@ -98,8 +99,8 @@ impl Planes {
             .zip(from.par_chunks(plane))
             .enumerate()
             .for_each_init(
-                || (vec![0f32; plane], vec![0f32; outputs]),
-                |(input, output), (number, (to, from))| {
+                || [plane, outputs].map(|count| filled(0f32, count).unwrap_or_else(raise)),
+                |[input, output], (number, (to, from))| {
                     T::load(from, input);
                     compute(input, output, number);
                     T::store(output, to);
@@ -209,22 +210,21 @@ impl Sliding {
                 expected: format!("at least {reach} entries with the padding"),
                 came: vec![entries],
             })?;
-        Ok((0..outputs)
-            .map(|output| {
-                let start = output * stride;
-                let end = start + reach;
-                // In the coordinates of the padded input; then cut to the input.
-                let skipped = padding.saturating_sub(start).div_ceil(step) * step;
-                let first = (start + skipped).saturating_sub(padding);
-                let last = end.saturating_sub(padding).min(entries).max(first);
-                let counted = if padded {
-                    end.min(entries + 2 * padding) - start
-                } else {
-                    last - first
-                };
-                (first, last, step, counted)
-            })
-            .collect())
+        let windows = (0..outputs).map(|output| {
+            let start = output * stride;
+            let end = start + reach;
+            // In the coordinates of the padded input; then cut to the input.
+            let skipped = padding.saturating_sub(start).div_ceil(step) * step;
+            let first = (start + skipped).saturating_sub(padding);
+            let last = end.saturating_sub(padding).min(entries).max(first);
+            let counted = if padded {
+                end.min(entries + 2 * padding) - start
+            } else {
+                last - first
+            };
+            (first, last, step, counted)
+        });
+        listed(outputs, windows)
     }
 }
 
@@ -261,7 +261,7 @@ fn maxima(context: &Context, planes: &Planes, with_indices: bool) -> Results {
         planes.windows.iter().map(Vec::len).product::<usize>(),
     );
     let wide = context.cast(&planes.input, weightstream::Dtype::F32)?;
-    let mut indices = vec![0i64; result.count()];
+    let mut indices = filled(0i64, result.count())?;
     for (input, indices) in wide
         .elements::<f32>()?
         .chunks(plane.max(1))
@@ -318,15 +318,14 @@ fn adaptive(
             Some(crate::Value::Int(outputs)) => size("output_size", *outputs)?,
             _ => entries,
         };
-        Ok((0..outputs)
-            .map(|output| {
-                let (first, end) = (
-                    output * entries / outputs,
-                    ((output + 1) * entries).div_ceil(outputs),
-                );
-                (first, end, 1, end - first)
-            })
-            .collect())
+        let windows = (0..outputs).map(|output| {
+            let (first, end) = (
+                output * entries / outputs,
+                ((output + 1) * entries).div_ceil(outputs),
+            );
+            (first, end, 1, end - first)
+        });
+        listed(outputs, windows)
     })?;
     if maximum {
         maxima(context, &planes, with_indices)

@@ -167,7 +167,7 @@ impl Layer<'_> {
             self.biases.map(|biases| biases[0]),
         )?;
         let steps = inputs.shape()[0];
-        let mut outputs = vec![None; steps];
+        let mut outputs = crate::memory::filled(None, steps)?;
         for index in 0..steps {
             let step = if backwards { steps - 1 - index } else { index };
             let input = inputs.select(0, step)?;

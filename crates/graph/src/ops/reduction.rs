@@ -2,6 +2,7 @@
 
 use super::operand::{Results, computed, dimensions, floating, one, wrong_shape};
 use crate::kernels::{self, Compute, Reader, vectorised};
+use crate::memory::{filled, raise};
 use crate::{Arguments, Context, OperatorError, Tensor};
 use rayon::prelude::*;
 use weightstream::Dtype;
@@ -129,13 +130,13 @@ fn reduce<C: Compute, R: Compute>(
         .collect();
     let reader = Reader::new(&rows)?;
     let count: usize = kept.iter().map(|&dim| tensor.shape()[dim]).product();
-    let mut results = vec![R::default(); count];
+    let mut results = filled(R::default(), count)?;
     let per_thread = (kernels::WORTH_A_THREAD / length.max(1)).max(1);
     results
         .par_chunks_mut(per_thread)
         .enumerate()
         .for_each(|(chunk, results)| {
-            let mut buffer = vec![C::default(); length];
+            let mut buffer = filled(C::default(), length).unwrap_or_else(raise);
             for (index, result) in results.iter_mut().enumerate() {
                 let row = C::read(
                     &reader,

@@ -2,6 +2,7 @@
 
 use super::operand::{Results, one, operand, with_element, with_real, wrong_shape};
 use crate::kernels::Real;
+use crate::memory::{filled, listed, raise, reserved};
 use crate::{Arguments, Context, OperatorError, Tensor, Value};
 use rayon::prelude::*;
 
@@ -90,7 +91,13 @@ enum Kind {
 type Taps = Vec<Vec<(usize, f32)>>;
 
 /// Taps along a dimension. `scale` is that of the coordinates: inputs for one output.
-fn taps(kind: Kind, input: usize, output: usize, scale: f64, corners: bool) -> Taps {
+fn taps(
+    kind: Kind,
+    input: usize,
+    output: usize,
+    scale: f64,
+    corners: bool,
+) -> Result<Taps, OperatorError> {
     let last = input.saturating_sub(1);
     let scale = match kind {
         Kind::Linear | Kind::Cubic if corners => {
@@ -103,34 +110,33 @@ fn taps(kind: Kind, input: usize, output: usize, scale: f64, corners: bool) -> T
         _ => scale,
     } as f32;
     let clamp = |place: f32| (place.max(0.0) as usize).min(last);
-    (0..output)
-        .map(|place| {
-            let place = place as f32;
-            let centre = if corners {
-                place * scale
-            } else {
-                (place + 0.5) * scale - 0.5
-            };
-            match kind {
-                Kind::Nearest => vec![(clamp((place * scale).floor()), 1.0)],
-                Kind::NearestCentre => vec![(clamp(((place + 0.5) * scale).floor()), 1.0)],
-                Kind::Linear => {
-                    let centre = centre.max(0.0);
-                    let first = clamp(centre.floor());
-                    let share = (centre - first as f32).clamp(0.0, 1.0);
-                    vec![(first, 1.0 - share), ((first + 1).min(last), share)]
-                }
-                Kind::Cubic => {
-                    let first = centre.floor();
-                    cubic(centre - first)
-                        .iter()
-                        .enumerate()
-                        .map(|(tap, &weight)| (clamp(first + tap as f32 - 1.0), weight))
-                        .collect()
-                }
+    let taps = (0..output).map(|place| {
+        let place = place as f32;
+        let centre = if corners {
+            place * scale
+        } else {
+            (place + 0.5) * scale - 0.5
+        };
+        match kind {
+            Kind::Nearest => vec![(clamp((place * scale).floor()), 1.0)],
+            Kind::NearestCentre => vec![(clamp(((place + 0.5) * scale).floor()), 1.0)],
+            Kind::Linear => {
+                let centre = centre.max(0.0);
+                let first = clamp(centre.floor());
+                let share = (centre - first as f32).clamp(0.0, 1.0);
+                vec![(first, 1.0 - share), ((first + 1).min(last), share)]
             }
-        })
-        .collect()
+            Kind::Cubic => {
+                let first = centre.floor();
+                cubic(centre - first)
+                    .iter()
+                    .enumerate()
+                    .map(|(tap, &weight)| (clamp(first + tap as f32 - 1.0), weight))
+                    .collect()
+            }
+        }
+    });
+    listed(output, taps)
 }
 
 /// Keys' weights of four neighbours with a = -0.75, at `share` between the second and the third one.
@@ -176,7 +182,7 @@ fn resample(context: &Context, arguments: &Arguments, dims: usize, kind: Kind) -
             };
             taps(kind, places[dim], outputs[dim], scale, corners)
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     let mut shape = input.shape()[..2].to_vec();
     shape.extend(&outputs);
     let result = context.empty(input.dtype(), &shape)?;
@@ -192,7 +198,7 @@ fn resample(context: &Context, arguments: &Arguments, dims: usize, kind: Kind) -
             to.par_chunks_mut(size)
                 .zip(from.par_chunks(plane))
                 .for_each(|(to, from)| {
-                    let mut current = vec![0f32; plane];
+                    let mut current = filled(0f32, plane).unwrap_or_else(raise);
                     T::load(from, &mut current);
                     // One dimension after the other, the last one first.
                     let mut sizes = places.to_vec();
@@ -212,7 +218,7 @@ fn resample(context: &Context, arguments: &Arguments, dims: usize, kind: Kind) -
 fn along(from: &[f32], sizes: &[usize], dim: usize, taps: &Taps) -> Vec<f32> {
     let inner: usize = sizes[dim + 1..].iter().product();
     let entries = sizes[dim];
-    let mut to = Vec::with_capacity(from.len() / entries.max(1) * taps.len());
+    let mut to = reserved(from.len() / entries.max(1) * taps.len()).unwrap_or_else(raise);
     for block in from.chunks(entries * inner) {
         for taps in taps {
             if inner == 1 {
@@ -358,7 +364,7 @@ fn pad_from_inside(
                 tensor,
             ));
         }
-        let entries: Vec<usize> = (-before..size + after)
+        let entries = (-before..size.saturating_add(after))
             .map(|place| match edge {
                 Edge::Replicate => place.clamp(0, size - 1),
                 Edge::Circular => place.rem_euclid(size),
@@ -366,8 +372,9 @@ fn pad_from_inside(
                 Edge::Reflect if place >= size => 2 * (size - 1) - place,
                 Edge::Reflect => place,
             })
-            .map(|place| place as usize)
-            .collect();
+            .map(|place| place as usize);
+        let count = size.saturating_add(before).saturating_add(after);
+        let entries: Vec<usize> = listed(super::operand::size(name, count)?, entries)?;
         let mut shape = result.shape().to_vec();
         shape[dim] = entries.len();
         let padded = context.empty(result.dtype(), &shape)?;

@@ -1,6 +1,7 @@
 //! Other shapes and orders of the same elements; views wherever no element has to move.
 
 use super::operand::{Results, one, size, sizes, with_element, wrong_shape};
+use crate::memory::{listed, reserved};
 use crate::{Arguments, Context, OperatorError, Tensor, Value, dimension};
 use weightstream::Dtype;
 
@@ -163,12 +164,11 @@ pub(super) const OPERATORS: super::Family = &[
 
 /// The sizes of `wanted` for `count` elements, in which one of -1 stands for what is missing.
 fn inferred(tensor: &Tensor, wanted: &[i64]) -> Result<Vec<usize>, OperatorError> {
-    let known: usize = wanted
-        .iter()
-        .filter(|&&size| size >= 0)
-        .map(|&size| size as usize)
-        .product();
     let fail = || wrong_shape(format!("as many elements as {wanted:?}"), tensor);
+    let mut sizes = wanted.iter().filter(|&&size| size >= 0);
+    let known = sizes
+        .try_fold(1usize, |known, &size| known.checked_mul(size as usize))
+        .ok_or_else(fail)?;
     wanted
         .iter()
         .map(|&size| match size {
@@ -411,12 +411,18 @@ pub(super) fn index(index: i64, size: usize) -> Result<usize, OperatorError> {
         .ok_or(OperatorError::Index { index, size })
 }
 
-fn parts(tensor: &Tensor, dim: usize, lengths: impl IntoIterator<Item = usize>) -> Results {
-    let mut start = 0;
-    let mut parts = Vec::new();
+fn parts(
+    tensor: &Tensor,
+    dim: usize,
+    lengths: impl IntoIterator<Item = usize, IntoIter: ExactSizeIterator>,
+) -> Results {
+    let lengths = lengths.into_iter();
+    let mut start = 0usize;
+    let mut parts = reserved(lengths.len())?;
     for length in lengths {
-        parts.push(tensor.narrow(dim, start, start + length, 1)?);
-        start += length;
+        let end = start.saturating_add(length);
+        parts.push(tensor.narrow(dim, start, end, 1)?);
+        start = end;
     }
     Ok(vec![parts.into()])
 }
@@ -511,9 +517,11 @@ fn split_evenly(context: &Context, arguments: &Arguments, dim: usize) -> Results
 fn unbind(_: &Context, arguments: Arguments) -> Results {
     let tensor = arguments.tensor("self")?;
     let dim = tensor.dimension(arguments.int_or("dim", 0)?)?;
-    let all = (0..entries(tensor, dim)?)
-        .map(|entry| tensor.select(dim, entry))
-        .collect::<Result<Vec<_>, _>>()?;
+    let count = entries(tensor, dim)?;
+    let mut all = reserved(count)?;
+    for entry in 0..count {
+        all.push(tensor.select(dim, entry)?);
+    }
     Ok(vec![all.into()])
 }
 
@@ -638,9 +646,14 @@ fn repeat_interleave(context: &Context, arguments: Arguments) -> Results {
 /// Each place as often as `repeats` says.
 fn repeated_places(context: &Context, repeats: &Tensor) -> Result<Vec<i64>, OperatorError> {
     let counts = context.cast(repeats, Dtype::I64)?;
-    let mut places = Vec::new();
-    for (place, &count) in counts.elements::<i64>()?.iter().enumerate() {
-        places.extend(std::iter::repeat_n(place as i64, size("repeats", count)?));
+    let counts = counts.elements::<i64>()?;
+    let mut all = 0usize;
+    for &count in counts.iter() {
+        all = all.saturating_add(size("repeats", count)?);
+    }
+    let mut places = reserved(all)?;
+    for (place, &count) in counts.iter().enumerate() {
+        places.extend(std::iter::repeat_n(place as i64, count as usize));
     }
     Ok(places)
 }
@@ -672,9 +685,8 @@ fn flipped(context: &Context, tensor: &Tensor, dims: &[i64]) -> Results {
     let mut result = tensor.clone();
     for &dim in dims {
         let dim = tensor.dimension(dim)?;
-        let entries: Vec<usize> = (0..result.shape().get(dim).copied().unwrap_or(0))
-            .rev()
-            .collect();
+        let count = result.shape().get(dim).copied().unwrap_or(0);
+        let entries = listed(count, (0..count).rev())?;
         result = rearranged(context, &result, dim, &entries)?;
     }
     one(context.contiguous(&result)?)

@@ -2,6 +2,8 @@
 
 use super::operand::{Results, computed, floating, one, operand, size, wrong_shape};
 use crate::kernels::{self, Compute, Reader, compute_dtype};
+use crate::memory::filled;
+use crate::tensor::element_count;
 use crate::{Arguments, Context, OperatorError, Tensor};
 use std::cmp::Ordering;
 use weightstream::Dtype;
@@ -52,10 +54,10 @@ pub(super) fn along<C: Compute, R: Compute>(
     let entries = rows.shape()[last];
     let mut shape = rows.shape().to_vec();
     shape[last] = length;
-    let mut results = vec![R::default(); shape.iter().product()];
+    let mut results = filled(R::default(), element_count(&shape)?)?;
     if length > 0 {
         let reader = Reader::new(&rows)?;
-        let mut buffer = vec![C::default(); entries];
+        let mut buffer = filled(C::default(), entries)?;
         for (row, results) in results.chunks_mut(length).enumerate() {
             compute(C::read(&reader, row * entries, 1, &mut buffer), results);
         }
@@ -232,7 +234,7 @@ fn histc(context: &Context, arguments: Arguments) -> Results {
     if low == high {
         (low, high) = (low - 1.0, high + 1.0);
     }
-    let mut counts = vec![0f64; bins];
+    let mut counts = filled(0f64, bins)?;
     for value in values
         .into_iter()
         .filter(|value| (low..=high).contains(value))
@@ -258,8 +260,11 @@ fn bincount(context: &Context, arguments: Arguments) -> Results {
     let values = context.cast(arguments.tensor("self")?, Dtype::I64)?;
     let least = size("minlength", arguments.int_or("minlength", 0)?)?;
     let values = values.elements::<i64>()?;
-    let bins = values.iter().max().map_or(0, |highest| highest + 1);
-    let mut counts = vec![0i64; size("self", bins)?.max(least)];
+    let bins = values
+        .iter()
+        .max()
+        .map_or(0, |highest| highest.saturating_add(1));
+    let mut counts = filled(0i64, size("self", bins)?.max(least))?;
     for &value in values.iter() {
         counts[super::shape::index(value, bins as usize)?] += 1;
     }

@@ -29,7 +29,8 @@ impl Tensor {
     /// A tensor over `storage`.
     ///
     /// # Errors
-    /// An element would lie outside the storage, or shape and strides have different lengths.
+    /// An element would lie outside the storage, shape and strides have different lengths, or there are more elements
+    /// than can be counted.
     pub fn new(
         storage: Storage,
         dtype: Dtype,
@@ -40,6 +41,7 @@ impl Tensor {
         if shape.len() != strides.len() {
             return Err(OperatorError::NotContiguous { shape, strides });
         }
+        element_count(&shape)?;
         // An empty tensor has no place: a view may begin where nothing is any more.
         let offset = if shape.contains(&0) { 0 } else { offset };
         let tensor = Self {
@@ -260,6 +262,28 @@ impl std::fmt::Debug for Tensor {
             self.dtype, self.shape, self.strides
         )
     }
+}
+
+/// How many elements a tensor of this shape has, also where it repeats them without memory.
+///
+/// # Errors
+/// More than can be counted in bytes.
+pub fn element_count(shape: &[usize]) -> Result<usize, OperatorError> {
+    /// Of the largest element.
+    const BYTES: usize = 16;
+    let count = shape
+        .iter()
+        .try_fold(1usize, |count, &size| count.checked_mul(size));
+    // A dimension of no entries makes it empty, whatever the others are; their product still has to be a number.
+    let whole = shape.iter().filter(|size| **size > 0);
+    let fits = whole
+        .copied()
+        .try_fold(BYTES, usize::checked_mul)
+        .is_some_and(|bytes| bytes <= isize::MAX as usize);
+    count.filter(|_| fits).ok_or_else(|| OperatorError::Shape {
+        expected: "a shape whose elements can be counted".into(),
+        came: shape.to_vec(),
+    })
 }
 
 /// Bytes of one element.

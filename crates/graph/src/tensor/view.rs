@@ -67,7 +67,7 @@ impl Tensor {
         step: usize,
     ) -> Result<Tensor, OperatorError> {
         let size = self.shape.get(dim).copied().unwrap_or(0);
-        if end > size || start > end || step == 0 {
+        if dim >= self.rank() || end > size || start > end || step == 0 {
             return Err(OperatorError::Index {
                 index: end as i64,
                 size,
@@ -76,7 +76,7 @@ impl Tensor {
         let (mut shape, mut strides) = (self.shape.clone(), self.strides.clone());
         shape[dim] = (end - start).div_ceil(step);
         let offset = self.offset + start * strides[dim];
-        strides[dim] *= step;
+        strides[dim] = strides[dim].saturating_mul(step);
         self.as_strided(shape, strides, offset)
     }
 
@@ -85,7 +85,7 @@ impl Tensor {
     /// # Errors
     /// There is no such entry.
     pub fn select(&self, dim: usize, index: usize) -> Result<Tensor, OperatorError> {
-        let one = self.narrow(dim, index, index + 1, 1)?;
+        let one = self.narrow(dim, index, index.saturating_add(1), 1)?;
         let (mut shape, mut strides) = (one.shape, one.strides);
         shape.remove(dim);
         strides.remove(dim);
@@ -104,9 +104,9 @@ impl Tensor {
             });
         }
         let (mut shape, mut strides) = (self.shape.clone(), self.strides.clone());
-        let stride = shape
-            .get(dim)
-            .map_or(1, |size| size * strides.get(dim).copied().unwrap_or(1));
+        let stride = shape.get(dim).map_or(1, |size| {
+            size.saturating_mul(strides.get(dim).copied().unwrap_or(1))
+        });
         shape.insert(dim, 1);
         strides.insert(dim, stride);
         self.as_strided(shape, strides, self.offset)
@@ -149,7 +149,7 @@ impl Tensor {
     /// # Errors
     /// The shape has another number of elements.
     pub fn view(&self, shape: &[usize]) -> Result<Option<Tensor>, OperatorError> {
-        if shape.iter().product::<usize>() != self.count() {
+        if super::element_count(shape)? != self.count() {
             return Err(OperatorError::Shape {
                 expected: format!("as many elements as {shape:?}"),
                 came: self.shape.clone(),
