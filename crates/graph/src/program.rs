@@ -315,11 +315,10 @@ impl Program {
                         |origin| matches!(origin, Origin::Weight(other) if other == name),
                     );
                     let target = input.and_then(|input| self.weights.tensor(input, state));
-                    if let Some(target) = target {
-                        kept.push((target?, tensor));
-                    }
+                    kept.push((target.ok_or_else(|| unkept(name))??, tensor));
                 }
-                _ => {}
+                (Destination::Weight(name), _) => return Err(unkept(name)),
+                (Destination::Dropped, _) => {}
             }
         }
         for (target, tensor) in kept {
@@ -370,6 +369,12 @@ impl Drop for Program {
         // Other programs' kernels ask for theirs again.
         kernels::release_scratch();
     }
+}
+
+fn unkept(name: &str) -> ProgramError {
+    ProgramError::Malformed(format!(
+        "it gives a new value for {name:?}, which is no tensor of it or gets none"
+    ))
 }
 
 fn unsupported(missing: Missing) -> ProgramError {

@@ -149,6 +149,13 @@ impl Signature {
                 _ => Destination::Dropped,
             })
             .collect();
+        if destinations.len() != module.graph.outputs.len() {
+            return Err(ProgramError::Malformed(format!(
+                "expected an output for each of {} specifications, came {}",
+                destinations.len(),
+                module.graph.outputs.len(),
+            )));
+        }
         let mut outputs = structure::leaf_names(&call.out_spec)?;
         let given = destinations
             .iter()
@@ -279,5 +286,5 @@ fn dimension(size: &Size, ranges: &BTreeMap<String, Range>) -> Dimension {
 fn symbol(expression: &str) -> Option<&str> {
     let rest = expression.strip_prefix("Symbol('")?;
     let (name, rest) = rest.split_once('\'')?;
-    (rest.find(')') == Some(rest.len() - 1)).then_some(name)
+    (rest.find(')')? + 1 == rest.len()).then_some(name)
 }

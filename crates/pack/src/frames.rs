@@ -74,11 +74,11 @@ pub fn code(
     let last = frames.len().saturating_sub(1);
     for (number, (addresses, element)) in frames.into_iter().enumerate() {
         let place = (addresses.start - base) as usize..(addresses.end - base) as usize;
-        let raw = raw.get(place).unwrap_or_default();
+        let raw = &raw[place];
         let start = coded.stored.len();
         let code = append(raw, element, coding, &mut coded.stored);
         if code == Code::Exponent {
-            prove(raw, coded.stored.get(start..).unwrap_or_default())?;
+            prove(raw, &coded.stored[start..])?;
         }
         let coded_length = coded.stored.len() - start;
         let alignment = if number == last {
@@ -94,7 +94,7 @@ pub fn code(
             coded_length: coded_length as u32,
             code,
             element,
-            checksum: checksum(coded.stored.get(start..).unwrap_or_default()),
+            checksum: checksum(&coded.stored[start..]),
         });
     }
     Ok(coded)

@@ -77,7 +77,7 @@ pub fn unpack(
         let mut reader = Reader::new(&contents);
         let steps = Steps {
             read: |piece: u64, raw: &mut Vec<u8>| {
-                let (offset, length) = pieces.get(piece as usize).copied().unwrap_or_default();
+                let (offset, length) = pieces[piece as usize];
                 raw.resize(length as usize, 0);
                 let part = Part {
                     file: 0,

@@ -133,7 +133,7 @@ pub(crate) fn read_chunk(
         .ok_or(std::io::ErrorKind::NotFound)?;
     let start = buffer.len();
     buffer.resize(start + length, 0);
-    file.read_exact_at(buffer.get_mut(start..).unwrap_or_default(), first.offset)?;
+    file.read_exact_at(&mut buffer[start..], first.offset)?;
     weightstream_source::drop_from_page_cache(file, first.offset, length);
     Ok(())
 }

@@ -187,7 +187,7 @@ impl Sample {
                 offset: tensor.offset,
                 length,
             };
-            reader.read(&[part], raw.get_mut(start..).unwrap_or_default())?;
+            reader.read(&[part], &mut raw[start..])?;
         }
         Ok(Self { element, raw })
     }

@@ -77,7 +77,7 @@ fn read_all(checkpoint: &Checkpoint) -> Result<u64, CliError> {
                 offset: tensor.offset + start,
                 length,
             };
-            let room = buffer.get_mut(..length as usize).unwrap_or_default();
+            let room = &mut buffer[..length as usize];
             weightstream::read(&checkpoint.contents, &[part], room)?;
             read += length;
         }

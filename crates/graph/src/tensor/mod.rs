@@ -218,7 +218,10 @@ impl Tensor {
                 });
             }
         };
-        Ok(value.unwrap_or_default())
+        value.ok_or(OperatorError::OutsideStorage {
+            elements: 1,
+            bytes: self.storage.bytes(),
+        })
     }
 
     /// One past the last element, counted from the storage's start.
