@@ -1,11 +1,11 @@
-"""Damaged files of every kind that weightstream reads, through every command and through Python, each in a process.
+"""Damaged files of every kind that weightstream reads, through every command and call, each in a process.
 
     python tests/attack.py --seed 1 --cases 2000
 
-prints for each kind of file and what reads it how many cases were accepted, refused with an error of weightstream's,
-refused with another library's, and how many died: a signal, an abort, a panic, more than 20 seconds or more than 1 GiB.
-It fails if one died. `--only NUMBER` repeats one case of a seed and shows what it said; `--keep FOLDER` keeps the files
-of those that died. A small number of cases is a test (test_attack.py).
+prints for each kind of file and what reads it how many cases were accepted, refused with an error of
+weightstream's, refused with another library's, and how many died: a signal, an abort, a panic, more than 20
+seconds or more than 1 GiB. It fails if one died. `--only NUMBER` repeats a case of a seed and shows what it said;
+`--keep FOLDER` keeps the files of those that died. A small number of cases is a test (test_attack.py).
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from functools import partial
 from pathlib import Path
 
 # Before torch and the command: cases are small, and each thread takes address space.
-for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"):
-    os.environ.setdefault(name, "2")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.update(dict.fromkeys(["OMP_NUM_THREADS", "RAYON_NUM_THREADS", "MALLOC_ARENA_MAX"], "2"))
+os.environ.update(HF_HUB_OFFLINE="1")
 
 from support.attack import child, scenarios
 from support.attack.child import Outcome
@@ -38,14 +37,18 @@ Counts = dict[str, Counter[str]]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cases", type=int, default=2000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kind", action="append", help="only files of this kind")
     parser.add_argument("--only", type=int, help="only the case of this number")
     parser.add_argument("--keep", type=Path, help="where the files of cases that died go")
-    parser.add_argument("--scenarios", action="store_true", help="run the scenarios of a living process instead")
+    parser.add_argument(
+        "--scenarios", action="store_true", help="run the scenarios of a living process instead"
+    )
     options = parser.parse_args()
     if options.scenarios:
         return run_scenarios()

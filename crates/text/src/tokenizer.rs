@@ -25,12 +25,10 @@ impl Tokenizer {
             tokenizer.with_padding(None).with_truncation(None)?;
             Ok(tokenizer)
         });
-        opened
-            .map(Self)
-            .map_err(|cause| TextError::TokenizerFile {
-                path: path.to_owned(),
-                cause,
-            })
+        opened.map(Self).map_err(|cause| TextError::TokenizerFile {
+            path: path.to_owned(),
+            cause,
+        })
     }
 
     /// The tokens of a text, with those that the model wants at its beginning.
@@ -65,8 +63,8 @@ impl Tokenizer {
             path: path.clone(),
             cause,
         };
-        let config: Value =
-            serde_json::from_slice(&text).map_err(|error| failed(format!("expected JSON, got {error}")))?;
+        let config: Value = serde_json::from_slice(&text)
+            .map_err(|error| failed(format!("expected JSON, got {error}")))?;
         let ends = match config.get("eos_token_id") {
             None | Some(Value::Null) => &[],
             Some(Value::Array(tokens)) => &tokens[..],

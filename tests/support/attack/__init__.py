@@ -1,1 +1,1 @@
-"""Files that are damaged, each given to what reads them in a process of its own. `tests/attack.py` runs it."""
+"""Damaged files, each given to what reads it in a process of its own. `tests/attack.py` runs it."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# A case that takes longer hangs; one that takes more memory than the process had before it began is out of bounds.
+# A case that takes longer hangs; one that takes more memory is out of bounds.
 SECONDS = 20
 BYTES = 1 << 30
 
@@ -22,7 +22,7 @@ PANICS = ("panicked at", "PanicException", "a bug in weightstream", "memory allo
 
 @dataclass
 class Outcome:
-    """What became of a case: "accepted", "refused", "unnamed" (an error of another library's), or how it died."""
+    """What became of a case: "accepted", "refused", "unnamed" (another library's error), or how it died."""
 
     word: str
     said: str
@@ -36,7 +36,7 @@ class Outcome:
 
 
 def run(case: Callable[[], int], resident: int) -> Outcome:
-    """Call `case` in a child of this process, whose resident memory is `resident` bytes; it gives an exit code."""
+    """Call `case`, which gives an exit code, in a child of this process of `resident` bytes of memory."""
     with tempfile.TemporaryFile() as words:
         begin = time.monotonic()
         child = os.fork()
@@ -58,13 +58,13 @@ def _become(case: Callable[[], int], words: int) -> None:
     try:
         os.dup2(words, 1)
         os.dup2(words, 2)
-        # Twice the bound: what is beyond the first is told by its peak, what is beyond the second by an error.
+        # Twice the bound: beyond the first its peak tells, beyond the second there is no memory.
         limit = _address_space() + 2 * BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         code = case()
     except BaseException as error:
-        print(f"{type(error).__mro__[0].__name__} {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
     sys.stderr.flush()
     os._exit(code)
 

@@ -72,7 +72,11 @@ def _remove(content: bytes, _: bytes, chance: random.Random) -> bytes:
 
 def _clear(content: bytes, _: bytes, chance: random.Random) -> bytes:
     at, length = _place(content, chance), chance.choice([4, 64, 1024])
-    return content[:at] + (chance.choice([b"\0", b"\xff"]) * length)[: len(content) - at] + content[at + length :]
+    return (
+        content[:at]
+        + (chance.choice([b"\0", b"\xff"]) * length)[: len(content) - at]
+        + content[at + length :]
+    )
 
 
 def _number(content: bytes, _: bytes, chance: random.Random) -> bytes:

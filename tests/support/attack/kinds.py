@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 # Arguments of the command; {case} is the folder of the case.
-CHECKPOINT = ["inspect {path}", "inspect --json {path}", "verify {path}", "pack {path} {case}/out",
-              "plan --memory 2MiB --rate 1GB {path}", "unpack {path} {case}/out", "doctor {case}"]  # fmt: skip
-PROGRAM = ["run {path} --input {case}/x.npy --memory 2MiB --out {case}/y.npy", "run {path} --json --input x={case}/x.npy"]
+CHECKPOINT = [
+    "inspect {path}",
+    "inspect --json {path}",
+    "verify {path}",
+    "pack {path} {case}/out",
+    "unpack {path} {case}/out",
+    "plan --memory 2MiB --rate 1GB {path}",
+    "doctor {case}",
+]
+PROGRAM = [
+    "run {path} --input {case}/x.npy --memory 2MiB --out {case}/y.npy",
+    "run {path} --json --input x={case}/x.npy",
+]
 WORDS = 64
 
 
@@ -84,7 +95,9 @@ def _torch(folder: Path) -> None:
 
 def _sentences(folder: Path) -> None:
     _plain(folder / "0_Transformer")
-    modules = [{"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    modules = [
+        {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
+    ]
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
@@ -93,7 +106,9 @@ def _adapter(folder: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"base.q.lora_A.weight": torch.randn(4, 32)}, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q"]}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 4, "target_modules": ["q"]})
+    )
 
 
 def _gguf(folder: Path) -> None:
@@ -131,7 +146,9 @@ def _program(folder: Path) -> None:
     import torch
     from support.attack.operators import Operators
 
-    torch.export.save(torch.export.export(Operators().eval(), (torch.randn(2, 3, 8, 8),)), folder / "model.pt2")
+    torch.export.save(
+        torch.export.export(Operators().eval(), (torch.randn(2, 3, 8, 8),)), folder / "model.pt2"
+    )
     numpy.save(folder / "x.npy", numpy.ones((2, 3, 8, 8), numpy.float32))
 
 
@@ -170,7 +187,7 @@ GENERATE = ["generate {path} the --tokens 3", "generate {path} abcxyz --tokens 2
 KINDS = [
     Kind("safetensors", _plain, ("model.safetensors",), CHECKPOINT, ("load", "stream")),
     Kind("shards", _sharded, ("model*",), CHECKPOINT, ("load", "stream")),
-    Kind("config.json", _plain, ("config.json", "generation_config.json"), CHECKPOINT, ("load", "load_wider")),
+    Kind("config.json", _plain, ("config.json", "generation*"), CHECKPOINT, ("load", "load_wider")),
     Kind("modules.json", _sentences, ("modules.json",), CHECKPOINT, ("load",)),
     Kind("gguf", _gguf, ("model.gguf",), CHECKPOINT, ("load", "stream"), "model.gguf"),
     Kind("torch", _torch, ("pytorch_model.bin",), CHECKPOINT, ("load", "stream")),
@@ -179,9 +196,19 @@ KINDS = [
     Kind("text pt2", _text, ("model.pt2",), GENERATE, ("program",), "model.pt2"),
     Kind("tokenizer.json", _text, ("tokenizer.json", "generation_config.json"), GENERATE, (), "model.pt2"),
     Kind("packed", _packed, ("packed/*",), CHECKPOINT, ("load", "stream"), "packed"),
-    Kind("packed pt2", _packed_program, ("packed/*", "packed/models/*"), PROGRAM + CHECKPOINT,
-         ("program",), "packed"),
+    Kind(
+        "packed pt2",
+        _packed_program,
+        ("packed/*", "packed/models/*"),
+        PROGRAM + CHECKPOINT,
+        ("program",),
+        "packed",
+    ),
     Kind("order", _order, ("order.json",), ["pack {path} {case}/out --order {case}/order.json"]),
     Kind("adapter", _adapter, ("adapter*",), CHECKPOINT, ("load", "stream")),
-    Kind("side file", _plain, (".cache/weightstream/converted/*",), [], ("load_wider",)),
-]  # fmt: skip
+    Kind("side file", _plain, (".cache/**/*",), [], ("load_wider",)),
+]
+
+# transformers reads these with a package that may be missing.
+if importlib.util.find_spec("gguf") is None:
+    KINDS = [kind for kind in KINDS if kind.name != "gguf"]

@@ -1,7 +1,8 @@
-"""What a process may do to a streamed model while it lives: signals, threads, closing. Each runs in a process of its own.
+"""What a process may do to a streamed model while it lives: signals, threads, closing.
 
-A scenario is a function without arguments that opens what it needs and returns where all went as promised; an assertion
-that fails, an exception or a death is told. `tests/attack.py --scenarios` runs all of them.
+A scenario is a function without arguments that opens what it needs and returns where all went as promised.
+`tests/attack.py --scenarios` runs each in a process of its own, and tells of assertions that fail, exceptions
+and deaths.
 """
 
 from __future__ import annotations
