@@ -132,11 +132,7 @@ fn needs(contents: &[Content], layout: &Layout) -> Result<Needs, StreamError> {
 }
 
 /// What each chunk takes as it is stored; nothing where nothing is decoded.
-fn stored(
-    contents: &[Content],
-    layout: &Layout,
-    needs: Needs,
-) -> Result<Vec<u32>, StreamError> {
+fn stored(contents: &[Content], layout: &Layout, needs: Needs) -> Result<Vec<u32>, StreamError> {
     let pieces = (0..layout.chunks()).map(|chunk| layout.pieces(chunk));
     Ok(match needs.buffers {
         0 => Vec::new(),
