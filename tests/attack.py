@@ -4,8 +4,8 @@
 
 prints for each kind of file and what reads it how many cases were accepted, refused with an error of
 weightstream's, refused with another library's, and how many died: a signal, an abort, a panic, more than 20
-seconds or more than 1 GiB. It fails if one died. `--only NUMBER` repeats a case of a seed and shows what it
-said; `--keep FOLDER` keeps the files of those that died. A small number of cases is a test (test_attack.py).
+seconds or more than 1 GiB. It fails if one died. `--only NUMBER` repeats a case and shows what it said;
+`--keep FOLDER` keeps the files of those that died. A small number of cases is a test (test_attack.py).
 """
 
 from __future__ import annotations

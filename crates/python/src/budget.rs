@@ -1,6 +1,6 @@
 //! `Budget` and `Governor`.
 
-use crate::boundary::{caught, detached};
+use crate::boundary::{caught, detached, finally};
 use crate::errors::from_stream;
 use crate::stream::Stream;
 use pyo3::prelude::*;
@@ -75,7 +75,7 @@ impl Governor {
 impl Drop for Governor {
     fn drop(&mut self) {
         // Its thread may be in the middle of a change.
-        if Python::try_attach(|python| python.detach(|| self.end())).is_none() {
+        if Python::try_attach(|python| finally(python, || self.end())).is_none() {
             self.end();
         }
     }

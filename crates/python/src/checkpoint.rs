@@ -47,8 +47,7 @@ impl Contents {
     }
 
     fn identity(&self, python: Python<'_>) -> PyResult<String> {
-        let identity = python
-            .detach(|| weightstream::identity(&self.0))
+        let identity = detached(python, || weightstream::identity(&self.0))?
             .map_err(|error| CheckpointError::new_err(error.to_string()))?;
         Ok(identity.iter().map(|byte| format!("{byte:02x}")).collect())
     }

@@ -1,5 +1,6 @@
 //! Packed checkpoints that the package writes.
 
+use crate::boundary::detached;
 use crate::errors::{CheckpointError, WeightstreamError};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -29,9 +30,7 @@ pub fn seal(python: Python<'_>, folder: PathBuf, tensors: Vec<Row>) -> PyResult<
         })
     });
     let tensors = tensors.collect::<PyResult<_>>()?;
-    python
-        .detach(|| weightstream_pack::seal(&folder, tensors))
-        .map_err(from_pack)
+    detached(python, || weightstream_pack::seal(&folder, tensors))?.map_err(from_pack)
 }
 
 /// How many pieces of the packed checkpoint at `path` are damaged; all of it is read.
@@ -45,7 +44,7 @@ pub fn count_damages(python: Python<'_>, path: PathBuf) -> PyResult<u64> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         weightstream_pack::verify(packed, jobs, &|_| ()).map(|(count, _)| count)
     };
-    python.detach(verify).map_err(from_pack)
+    detached(python, verify)?.map_err(from_pack)
 }
 
 fn from_pack(error: PackError) -> PyErr {

@@ -1,5 +1,6 @@
 //! `read_small` and `inside`: the one way to read a file that someone else has written, and where its name leads.
 
+use crate::boundary::{caught, detached};
 use crate::errors::CheckpointError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -13,7 +14,7 @@ pub fn read_small(
     path: PathBuf,
     limit: u64,
 ) -> PyResult<Option<Bound<'_, PyBytes>>> {
-    match python.detach(|| weightstream::source::read_small(&path, limit)) {
+    match detached(python, || weightstream::source::read_small(&path, limit))? {
         Ok(bytes) => Ok(Some(PyBytes::new(python, &bytes))),
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(CheckpointError::new_err(error.to_string())),
@@ -37,5 +38,6 @@ pub fn found_at(path: PathBuf) -> String {
 /// The path of what is called `name` in `folder`.
 #[pyfunction]
 pub fn inside(folder: PathBuf, name: &str) -> PyResult<PathBuf> {
-    weightstream::inside(&folder, name).map_err(|error| CheckpointError::new_err(error.to_string()))
+    caught(|| weightstream::inside(&folder, name))?
+        .map_err(|error| CheckpointError::new_err(error.to_string()))
 }

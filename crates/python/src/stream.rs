@@ -1,6 +1,6 @@
 //! `Stream` and `Parameter`.
 
-use crate::boundary::{caught, detached};
+use crate::boundary::{caught, detached, finally};
 use crate::budget::Budget;
 use crate::checkpoint::Contents;
 use crate::errors::from_stream;
@@ -200,7 +200,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Closing waits for reads under way. Where the interpreter ends there is no lock to let go of.
-        if Python::try_attach(|python| python.detach(|| self.stream.close())).is_none() {
+        if Python::try_attach(|python| finally(python, || self.stream.close())).is_none() {
             self.stream.close();
         }
     }

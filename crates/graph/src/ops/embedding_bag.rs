@@ -3,6 +3,8 @@
 use super::indexing::places;
 use super::operand::{Results, wrong_shape};
 use crate::kernels::{Compute, Reader};
+use crate::memory::filled;
+use crate::tensor::element_count;
 use crate::{Arguments, Context, Value};
 use weightstream::Dtype;
 
@@ -44,7 +46,7 @@ fn bags(context: &Context, arguments: Arguments) -> Results {
         .map(|factors| factors.elements::<f32>())
         .transpose()?;
     let count = starts.len().saturating_sub(1);
-    let mut sums = vec![0f32; count * size];
+    let mut sums = filled(0f32, element_count(&[count, size])?)?;
     let reader = Reader::new(weight)?;
     let [down, right] = [weight.strides()[0], weight.strides()[1]];
     let mut buffer = vec![0f32; size];

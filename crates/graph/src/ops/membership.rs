@@ -4,6 +4,7 @@ use super::operand::{Results, computed, operand, wrong_shape};
 use super::result_dtype;
 use super::sorting::compare;
 use crate::kernels::{self, Compute, Reader};
+use crate::memory::filled;
 use crate::{Arguments, Context, OperatorError, Tensor, Value};
 use std::cmp::Ordering;
 use weightstream::Dtype;
@@ -28,7 +29,7 @@ pub(super) const OPERATORS: super::Family = &[
 /// All elements in order.
 fn all<C: Compute>(context: &Context, tensor: &Tensor) -> Result<Vec<C>, OperatorError> {
     let tensor = context.contiguous(tensor)?;
-    let mut buffer = vec![C::default(); tensor.count()];
+    let mut buffer = filled(C::default(), tensor.count())?;
     if buffer.is_empty() {
         return Ok(buffer);
     }
