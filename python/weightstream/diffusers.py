@@ -87,9 +87,8 @@ def _understood(model_class: type[Any], kwargs: dict[str, Any]) -> dict[str, Any
     """The kwargs that from_pretrained heeds; raises TypeError for one that it would ignore."""
     known = {*inspect.signature(model_class.__init__).parameters} | _TAKEN | _OWN_WAY | _REFUSED.keys()
     if unknown := kwargs.keys() - known:
-        raise TypeError(
-            f"load() got unexpected arguments for {model_class.__name__}: {', '.join(sorted(unknown))}"
-        )
+        names = ", ".join(map(repr, sorted(unknown)))
+        raise TypeError(f"load() got unexpected arguments for {model_class.__name__}: {names}")
     return {name: value for name, value in kwargs.items() if name not in _OWN_WAY | _REFUSED.keys()}
 
 

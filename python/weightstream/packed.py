@@ -16,4 +16,6 @@ def refuse_choice_of_files(path: Path, kwargs: Mapping[str, Any]) -> None:
     """Raise TypeError where one of several checkpoints is asked for, but `path` is one."""
     for name in _CHOICES:
         if kwargs.get(name):
-            raise TypeError(f"{path}: expected no {name}, got {kwargs[name]!r}: this is a single checkpoint")
+            raise TypeError(
+                f"{path}: expected no {name!r}, got {kwargs[name]!r}: this is a single checkpoint"
+            )
