@@ -210,7 +210,7 @@ impl Drop for Stream {
 /// thread.
 #[pyfunction]
 pub fn ensure_fault_handler(python: Python<'_>) {
-    python.detach(weightstream::ensure_fault_handler);
+    detached(python, weightstream::ensure_fault_handler)
 }
 
 /// The counters as a dict.
