@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import threading
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_bits_are_those_of_weights_that_require_gradients(tmp_path):
     for a, b, number in itertools.product((1, 13), (7, 12, 64), range(len(shapes))):
         # Products fold over such an input by the weight's flag.
         x = torch.randn(a, shapes[number][0], b).transpose(1, 2)
-        for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        for mode in (torch.no_grad, torch.inference_mode):
             with mode():
                 expected = reference[number](x)
                 assert torch.equal(model[number](x), expected)
@@ -56,7 +57,7 @@ def test_bits_are_those_of_weights_that_require_gradients(tmp_path):
     assert differ, "no shape at which the flag matters: this shows nothing"
 
 
-def test_a_backward_pass_freezes_the_weights_and_says_so_once(pair, caplog):
+def test_a_pass_that_autograd_records_freezes_the_weights_and_says_so_once(pair, caplog):
     model, reference = pair
     assert all(weight.requires_grad for weight in model.parameters())
     for _ in range(2):
@@ -91,9 +92,11 @@ def test_weights_frozen_by_their_user_are_not_talked_about(pair, caplog):
     assert x.grad is not None and not caplog.records
 
 
-def test_a_gradient_that_is_asked_for_is_given_and_freezes_nothing(pair):
+def test_a_gradient_that_is_asked_for_is_given(pair):
     model, reference = pair
     x = torch.randn(4, 32)
+    model(x)
+    model.requires_grad_(True)
     (ours,) = torch.autograd.grad(model(x).sum(), [model.layers[1].weight])
     (theirs,) = torch.autograd.grad(reference(x).sum(), [reference.layers[1].weight])
     assert torch.equal(ours, theirs) and model.layers[1].weight.requires_grad
@@ -106,3 +109,24 @@ def test_copies_are_frozen_with_the_model(pair):
     other(torch.randn(4, 32)).sum().backward()
     assert all(not weight.requires_grad and weight.grad is None for weight in other.parameters())
     assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_threads_may_go_backward_at_once_from_the_first_pass_on(pair):
+    model, reference = pair
+    start, found = threading.Barrier(6), []
+
+    def run():
+        start.wait()
+        for _ in range(5):
+            x = torch.ones(4, 32, requires_grad=True)
+            model(x).sum().backward()
+            found.append(x.grad)
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    x = torch.ones(4, 32, requires_grad=True)
+    reference(x).sum().backward()
+    assert len(found) == 30 and all(torch.equal(gradient, x.grad) for gradient in found)

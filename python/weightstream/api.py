@@ -18,6 +18,7 @@ from weightstream.budget import Budget, Share, parse_budget
 from weightstream.config import read_config
 from weightstream.deferred import Source
 from weightstream.errors import CheckpointError
+from weightstream.freezing import Freezing
 from weightstream.gguf import is_gguf
 from weightstream.guard import show_deaths
 from weightstream.handing_over import handed_over
@@ -113,8 +114,8 @@ def stream(
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
     Parameters (and persistent buffers of 64 KiB or more) become tensors whose values arrive from the
-    checkpoint when they are used. Gradients flow through them; the first backward pass that would give them
-    some freezes them. Where they are made to require gradients again these are kept, but a write to a weight,
+    checkpoint when they are used. Gradients flow through them; the first pass that autograd records freezes
+    them. Where they are made to require gradients again these are kept, but a write to a weight,
     an optimiser's too, is undone and raises WriteError. What a module writes to its buffers stays in memory,
     as part of the budget.
 
@@ -228,13 +229,14 @@ def _start(
     settled, contents, side = settle(pairs, contents)
     aliases = Aliases(module, [slot for slot, _ in settled])
     show_deaths()
-    stream, streamed_slots = place(settled, contents, budget)
+    freezing = Freezing()
+    stream, streamed_slots = place(settled, contents, budget, freezing)
     aliases.follow()
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)
     streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
-    streamed.whole = Whole(module)
+    streamed.whole, streamed.freezing = Whole(module), freezing
     guards = protect_module(module, [slot.tensor for slot in streamed_slots], streamed.whole)
     streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
     streamed.handles = [*guards, *install_hooks(module, streamed)]

@@ -96,6 +96,7 @@ class Enter(_AtBlock):
             if self.block == 0 and not _is_exporting():
                 begin_graph(self.streamed.number)
             return
+        self.streamed.freezing.begin()
         self.streamed.stream.enter(self.told)
         if self.streamed.progress is not None:
             self.streamed.advance()

@@ -1,12 +1,14 @@
-"""Streamed weights require gradients as loaded ones do, until a backward pass would give them some.
+"""Streamed weights require gradients as loaded ones do, until a pass begins that autograd records.
 
 Operators look at the flag, also under no_grad: a product with a frozen weight may differ in the last bits.
-Gradients of all weights, however, would need the memory that streaming saves.
+Gradients of all weights, however, would need the memory that streaming saves. They can't be taken away from a
+weight while several threads are in backward passes: autograd's nodes write them without Python's lock.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 
 import torch
@@ -21,6 +23,12 @@ class Freezing:
     def __init__(self) -> None:
         self._watched: list[tuple[weakref.ref[torch.Tensor], str]] = []
         self._frozen = False
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """A pass begins: freeze all weights, once, if autograd records it."""
+        if not self._frozen and torch.is_grad_enabled():
+            self._freeze()
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
         """Freeze all weights, once, where a gradient of `tensor` would be kept."""
@@ -36,17 +44,22 @@ class Freezing:
         Variable._execution_engine.queue_callback(self._freeze)
 
     def _freeze(self) -> None:
-        if self._frozen:
-            return
-        self._frozen = True
-        weights = [(weight, name) for reference, name in self._watched if (weight := reference()) is not None]
-        for weight, _ in weights:
-            weight.requires_grad_(False)
-        self._watched.clear()
-        _logger.warning(
-            "a backward pass came to %s and %d more weights that are streamed: they are frozen from now on "
-            "and get no gradients; inputs and other parameters do. model.requires_grad_(False) beforehand "
-            "spares that pass the work, model.requires_grad_(True) afterwards has gradients of weights kept",
-            weights[0][1],
-            len(weights) - 1,
-        )
+        with self._lock:
+            if self._frozen:
+                return
+            watched = [
+                (weight, name) for reference, name in self._watched if (weight := reference()) is not None
+            ]
+            asked = [name for weight, name in watched if weight.requires_grad]
+            for weight, _ in watched:
+                weight.requires_grad_(False)
+            self._watched.clear()
+            self._frozen = True
+        if asked:
+            _logger.warning(
+                "autograd records a pass of %s and %d more weights that are streamed: they are frozen from "
+                "now on and get no gradients; inputs and other parameters do. model.requires_grad_(True) "
+                "afterwards has gradients of them kept",
+                asked[0],
+                len(asked) - 1,
+            )

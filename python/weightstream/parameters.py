@@ -220,7 +220,10 @@ def settle(
 
 
 def place(
-    pairs: Sequence[tuple[Slot, Stored]], contents: _native.Contents, memory: int | Share
+    pairs: Sequence[tuple[Slot, Stored]],
+    contents: _native.Contents,
+    memory: int | Share,
+    freezing: Freezing,
 ) -> tuple[_native.Stream, list[Slot]]:
     """Open a stream for `pairs` and bind each slot to its address; returns the stream and what it streams.
 
@@ -240,7 +243,6 @@ def place(
         stream = _native.Stream(contents, parameters, 0, budget, priority, written)
     else:
         stream = _native.Stream(contents, parameters, memory, writable=written)
-    freezing = Freezing()
     for slot, stored in pairs:
         if is_small_buffer(slot, stored):
             slot.put(stored.read(contents).to(slot.tensor.dtype))

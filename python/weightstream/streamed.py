@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from weightstream import guard
 from weightstream.backward import Backward
 from weightstream.errors import WeightstreamError
+from weightstream.freezing import Freezing
 from weightstream.progress import Progress
 from weightstream.protection import Whole, refuse_pickle
 
@@ -31,6 +32,7 @@ class Streamed:
         self.handles: list[RemovableHandle] = []
         # Which modules share the stream; None where all copies do.
         self.whole: Whole | None = None
+        self.freezing = Freezing()
         self.progress: Progress | None = Progress(stream)
 
     def advance(self) -> None:

@@ -87,6 +87,7 @@ class Enter(_AtBlock):
     @_uncompiled
     def __call__(self, module: nn.Module, args: Any) -> None:
         """Raise ReadError where a weight of the block can't be loaded, BudgetError where it doesn't fit."""
+        self.streamed.freezing.begin()
         self.weights.begin(self.block)
         if self.first is not None:
             self.first.begin()
