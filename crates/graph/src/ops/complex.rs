@@ -1,7 +1,7 @@
 //! Complex numbers: what makes and takes them apart, and the forms that other operators have for them.
 
 use super::operand::{Results, as_tensor, dimensions, one, operand, wrong_shape};
-use super::{Operator, result_dtype, tensor_of};
+use super::{Operator, tensor_of};
 use crate::{Arguments, Context, OperatorError, Tensor, Value, broadcast_shapes};
 use num_complex::Complex32;
 use rayon::prelude::*;
@@ -30,17 +30,16 @@ pub(super) const OPERATORS: super::Family = &[
         one(a.tensor("self")?.part(1)?)
     }),
     ("aten.complex.default", |c, a| {
-        of_parts(
-            c,
-            a.tensor("real")?,
-            a.tensor("imag")?,
-            |real, imaginary| [real, imaginary],
-        )
+        let (real, imaginary) = (a.tensor("real")?, a.tensor("imag")?);
+        one(of_parts(c, real, imaginary, |real, imaginary| {
+            [real, imaginary]
+        })?)
     }),
     ("aten.polar.default", |c, a| {
-        of_parts(c, a.tensor("abs")?, a.tensor("angle")?, |length, angle| {
+        let (length, angle) = (a.tensor("abs")?, a.tensor("angle")?);
+        one(of_parts(c, length, angle, |length, angle| {
             [length * angle.cos(), length * angle.sin()]
-        })
+        })?)
     }),
     ("aten.angle.default", |c, a| {
         let tensor = a.tensor("self")?;
@@ -157,15 +156,6 @@ const FORMS: super::Family = &[
     ("aten.where.self", chosen),
     ("aten.masked_fill.Scalar", filled),
     ("aten.masked_fill.Tensor", filled),
-    ("aten.mm.default", |c, a| {
-        product(c, a.tensor("self")?, a.tensor("mat2")?)
-    }),
-    ("aten.bmm.default", |c, a| {
-        product(c, a.tensor("self")?, a.tensor("mat2")?)
-    }),
-    ("aten.matmul.default", |c, a| {
-        product(c, a.tensor("self")?, a.tensor("other")?)
-    }),
     ("aten.linalg_vector_norm.default", |c, a| {
         let mut named = vec![("self", magnitudes(c, a.tensor("self")?)?.into())];
         for name in ["ord", "dim", "keepdim", "dtype"] {
@@ -177,12 +167,144 @@ const FORMS: super::Family = &[
     }),
 ];
 
-/// The form of an operator for complex arguments, where it has one of its own.
-pub(super) fn form(name: &str) -> Option<Operator> {
-    FORMS
-        .iter()
-        .find(|(other, _)| *other == name)
-        .map(|(_, operator)| *operator)
+/// Operators that move or make elements and don't look at them, or are made of others that have forms: complex numbers
+/// are elements like all others there.
+const ALIKE: &[&str] = &[
+    "_fft_c2c",
+    "_fft_c2r",
+    "_local_scalar_dense",
+    "_reshape_alias",
+    "_to_copy",
+    "_unsafe_index",
+    "_unsafe_view",
+    "alias",
+    "as_strided",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "bmm",
+    "broadcast_tensors",
+    "broadcast_to",
+    "cat",
+    "channel_shuffle",
+    "chunk",
+    "clone",
+    "constant_pad_nd",
+    "contiguous",
+    "copy",
+    "copy_",
+    "detach",
+    "diag_embed",
+    "diagonal",
+    "einsum",
+    "embedding",
+    "empty_like",
+    "expand",
+    "expand_as",
+    "fft_fft",
+    "fft_fft2",
+    "fft_fftn",
+    "fft_fftshift",
+    "fft_ifft",
+    "fft_ifft2",
+    "fft_ifftn",
+    "fft_ifftshift",
+    "fft_irfft",
+    "fft_irfft2",
+    "fft_irfftn",
+    "fill",
+    "flatten",
+    "flip",
+    "fliplr",
+    "flipud",
+    "full",
+    "full_like",
+    "gather",
+    "hsplit",
+    "hstack",
+    "imag",
+    "index",
+    "index_copy",
+    "index_copy_",
+    "index_put",
+    "index_put_",
+    "index_select",
+    "isreal",
+    "lift_fresh",
+    "lift_fresh_copy",
+    "linalg_diagonal",
+    "mT",
+    "masked_select",
+    "matmul",
+    "mm",
+    "movedim",
+    "mv",
+    "narrow",
+    "new_empty",
+    "new_full",
+    "new_ones",
+    "new_zeros",
+    "numpy_T",
+    "ones_like",
+    "pad",
+    "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "positive",
+    "ravel",
+    "real",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "repeat",
+    "repeat_interleave",
+    "replication_pad1d",
+    "replication_pad2d",
+    "reshape",
+    "reshape_as",
+    "roll",
+    "rot90",
+    "scalar_tensor",
+    "scatter",
+    "select",
+    "select_scatter",
+    "slice",
+    "slice_scatter",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "stack",
+    "sym_numel",
+    "sym_size",
+    "sym_stride",
+    "t",
+    "take_along_dim",
+    "tensor_split",
+    "tile",
+    "to",
+    "transpose",
+    "tril",
+    "triu",
+    "type_as",
+    "unbind",
+    "unflatten",
+    "unfold",
+    "unsqueeze",
+    "view",
+    "view_as",
+    "view_as_real",
+    "vsplit",
+    "vstack",
+    "zero",
+    "zeros_like",
+];
+
+/// The form of an operator for complex arguments: one of its own, or the only one; None where there is none.
+pub(super) fn form(name: &str, only: Operator) -> Option<Operator> {
+    let own = FORMS.iter().find(|(other, _)| *other == name);
+    own.map(|(_, operator)| *operator).or_else(|| {
+        let operator = name.strip_prefix("aten.")?.split('.').next()?;
+        ALIKE.binary_search(&operator).ok().map(|_| only)
+    })
 }
 
 /// Whether one of the arguments is complex.
@@ -208,7 +330,7 @@ fn of_parts(
     first: &Tensor,
     second: &Tensor,
     make: impl Fn(f32, f32) -> [f32; 2] + Sync,
-) -> Results {
+) -> Result<Tensor, OperatorError> {
     let shape = broadcast_shapes(first.shape(), second.shape())?;
     let wide = |tensor: &Tensor| context.cast(&tensor.expand(&shape)?, Dtype::F32);
     let (first, second) = (wide(first)?, wide(second)?);
@@ -220,7 +342,7 @@ fn of_parts(
         .with_min_len(4096)
         .for_each(|(to, (&a, &b))| *to = make(a, b));
     drop(to);
-    one(result)
+    Ok(result)
 }
 
 /// A function of each number.
@@ -414,24 +536,32 @@ fn filled(context: &Context, arguments: Arguments) -> Results {
 }
 
 /// The product of matrices, as four of their parts.
-fn product(context: &Context, left: &Tensor, right: &Tensor) -> Results {
-    let dtype = result_dtype([&left.clone().into(), &right.clone().into()]);
-    if dtype != Dtype::C64 || left.rank() == 0 || right.rank() == 0 {
-        return Err(wrong_shape("matrices of complex numbers", left));
-    }
-    let (left, right) = (context.cast(left, dtype)?, context.cast(right, dtype)?);
+pub(super) fn product(
+    context: &Context,
+    left: &Tensor,
+    right: &Tensor,
+) -> Result<Tensor, OperatorError> {
+    let (left, right) = (
+        context.cast(left, Dtype::C64)?,
+        context.cast(right, Dtype::C64)?,
+    );
     let times =
         |a: usize, b: usize| super::matrix::matmul(context, &left.part(a)?, &right.part(b)?);
     let combined = |name, first: Tensor, second: Tensor| {
-        tensor_of(
-            context,
-            name,
-            [("self", first.into()), ("other", second.into())],
-        )
+        let operands = [("self", first.into()), ("other", second.into())];
+        tensor_of(context, name, operands)
     };
     let real = combined("aten.sub.Tensor", times(0, 0)?, times(1, 1)?)?;
     let imaginary = combined("aten.add.Tensor", times(0, 1)?, times(1, 0)?)?;
     of_parts(context, &real, &imaginary, |real, imaginary| {
         [real, imaginary]
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn operators_that_are_alike_are_found() {
+        assert!(super::ALIKE.is_sorted());
+    }
 }

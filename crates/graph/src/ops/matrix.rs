@@ -78,6 +78,9 @@ pub(super) fn matmul(
     left: &Tensor,
     right: &Tensor,
 ) -> Result<Tensor, OperatorError> {
+    if left.is_complex() || right.is_complex() {
+        return super::complex::product(context, left, right);
+    }
     if left.rank() == 0 || right.rank() == 0 {
         return Err(wrong_shape(
             "at least one dimension",

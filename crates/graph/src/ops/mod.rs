@@ -105,8 +105,11 @@ pub struct Forms {
 impl Forms {
     fn call(self, context: &Context, arguments: Arguments) -> Result<Vec<Value>, OperatorError> {
         match self.complex {
-            Some(complex) if complex::is_among(&arguments) => complex(context, arguments),
-            _ => (self.real)(context, arguments),
+            _ if !complex::is_among(&arguments) => (self.real)(context, arguments),
+            Some(complex) => complex(context, arguments),
+            None => Err(OperatorError::Unsupported(
+                "expected real numbers, came complex ones".into(),
+            )),
         }
     }
 }
@@ -130,7 +133,7 @@ fn lookup(name: &str) -> Option<Forms> {
         .find(|(other, _)| *other == name)
         .map(|(_, operator)| Forms {
             real: *operator,
-            complex: complex::form(name),
+            complex: complex::form(name, *operator),
         })
 }
 

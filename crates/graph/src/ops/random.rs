@@ -74,7 +74,7 @@ pub(super) const OPERATORS: super::Family = &[
     ("aten.randperm.default", permutation),
     ("aten.bernoulli.default", |c, a| {
         let chances = a.tensor("self")?;
-        let digits = digits(chances.dtype())?.max(24);
+        let digits = digits(chances.dtype())?;
         let wide = c.cast(chances, Dtype::F64)?;
         let chances = wide.elements::<f64>()?;
         let drawn: Vec<u8> = c.draw(|generator| {
@@ -92,13 +92,11 @@ fn given(arguments: &Arguments, default: Dtype) -> Result<Dtype, OperatorError> 
     Ok(arguments.optional_dtype("dtype")?.unwrap_or(default))
 }
 
-/// Random bits of a number between 0 and 1.
+/// Random bits of a number between 0 and 1; halves are drawn as float32 and rounded.
 fn digits(dtype: Dtype) -> Result<u32, OperatorError> {
     match dtype {
         Dtype::F64 => Ok(53),
-        Dtype::F32 => Ok(24),
-        Dtype::F16 => Ok(11),
-        Dtype::BF16 => Ok(8),
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(24),
         came => Err(OperatorError::Dtype {
             expected: "F64, F32, F16 or BF16".into(),
             came,
@@ -134,11 +132,9 @@ const TOGETHER: usize = 16;
 
 fn normal(context: &Context, shape: &[usize], dtype: Dtype, mean: f64, deviation: f64) -> Results {
     let digits = digits(dtype)?;
-    // Each step is rounded to the dtype that it is computed in.
+    // Each step is rounded to what torch computes it in.
     let round = move |value: f64| match dtype {
         Dtype::F64 => value,
-        Dtype::F16 => half::f16::from_f64(value).to_f64(),
-        Dtype::BF16 => half::bf16::from_f64(value).to_f64(),
         _ => f64::from(value as f32),
     };
     one(filled(context, shape, dtype, |generator, elements| {

@@ -91,7 +91,7 @@ class Values:
         self.value = torch.as_tensor(values, dtype=dtype)
 
     def tensor(self):
-        return self.value
+        return self.value.clone()
 
     def json(self):
         return stored(self.value)
