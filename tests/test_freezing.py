@@ -76,7 +76,7 @@ def test_a_pass_that_autograd_records_freezes_the_weights_and_says_so_once(pair,
 def test_weights_made_to_require_gradients_after_that_keep_them(pair):
     model, reference = pair
     x = torch.randn(4, 32)
-    model(x).sum().backward()
+    model(x)
     model.requires_grad_(True)
     model(x).sum().backward()
     reference(x).sum().backward()
@@ -106,7 +106,7 @@ def test_copies_are_frozen_with_the_model(pair):
     model, _ = pair
     other = copy.deepcopy(model)
     assert all(weight.requires_grad for weight in other.parameters())
-    other(torch.randn(4, 32)).sum().backward()
+    other(torch.randn(4, 32, requires_grad=True)).sum().backward()
     assert all(not weight.requires_grad and weight.grad is None for weight in other.parameters())
     assert not any(weight.requires_grad for weight in model.parameters())
 

@@ -385,7 +385,12 @@ fn pad_constant(context: &Context, arguments: &Arguments) -> Results {
     let shape = padding
         .iter()
         .zip(tensor.shape())
-        .map(|((before, after), &size)| super::operand::size("pad", size as i64 + before + after))
+        .map(|((before, after), &size)| {
+            super::operand::size(
+                "pad",
+                (size as i64).saturating_add(*before).saturating_add(*after),
+            )
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let result = context.empty(tensor.dtype(), &shape)?;
     let value = match arguments.get("value") {
