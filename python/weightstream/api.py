@@ -112,10 +112,11 @@ def stream(
 ) -> nn.Module:
     """Stream the weights of `module` from `checkpoint` through `memory` bytes; in place, and returned.
 
-    Parameters (and persistent buffers of 64 KiB or more) become tensors whose values arrive from the checkpoint
-    when they are used. They are frozen, as by requires_grad_(False); gradients flow through them. Where they are
-    made to require gradients these are computed, but a write to a weight, an optimiser's too, is undone and
-    raises WriteError. What a module writes to its buffers stays in memory, as part of the budget.
+    Parameters (and persistent buffers of 64 KiB or more) become tensors whose values arrive from the
+    checkpoint when they are used. Gradients flow through them; the first backward pass that would give them
+    some freezes them. Where they are made to require gradients again these are kept, but a write to a weight,
+    an optimiser's too, is undone and raises WriteError. What a module writes to its buffers stays in memory,
+    as part of the budget.
 
     Args:
         module: on the CPU; real and in the checkpoint's dtype, or built under `weightstream.empty()`, which
@@ -174,9 +175,9 @@ def resize(model: nn.Module, memory: Memory | Mapping[Any, Memory]) -> None:
 def close(model: nn.Module) -> None:
     """Give the memory of the streamed `model` back; its forward raises ClosedError from then on.
 
-    Passes of other threads end at their next module, with ClosedError; for those that take longer it waits two
-    seconds. A weight that is used later, by whatever still goes on, reads as NaN, and the pass raises ClosedError
-    at its end; in the main thread a use outside of any pass raises it at once.
+    Passes of other threads end at their next module, with ClosedError; for those that take longer it waits
+    two seconds. A weight that is used later, by whatever still goes on, reads as NaN, and the pass raises
+    ClosedError at its end; in the main thread a use outside of any pass raises it at once.
 
     Closing twice is fine. A model that is no longer referred to closes by itself. Copies of the model share
     its stream and are closed with it. Raises TypeError where `model` is not streamed.

@@ -1,4 +1,4 @@
-"""No result of a weight that could not be read, or was written to, is handed on, also where hooks can't see who computes.
+"""No result of a weight that was not there, or was written to, is handed on, also where hooks see nobody.
 
 A compiled graph and a backward pass touch weights without passing through a module's hooks. A graph therefore
 gets an operator that looks for failures once all its outputs are there, and a backward pass looks at its end.

@@ -1,8 +1,8 @@
 """What a streamed module can't do like another (be written, moved, pickled) is done another way or refused.
 
 Streamed weights lie in read-only memory of their own that the kernel can't read where it is absent, so they
-are copied through user space for a state_dict, and never converted in place. A deep copy of a whole model shares
-them; one of a part of it, which is made to go its own way, gets memory of its own.
+are copied through user space for a state_dict, and never converted in place. A deep copy of a whole model
+shares them; one of a part of it, which is made to go its own way, gets memory of its own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Whole:
 def protect_tensor(
     tensor: torch.Tensor, stream: Any, name: str, freezing: Freezing, *, is_written: bool = False
 ) -> None:
-    """Have deep copies of a tensor of `stream` share its memory where they may, pickling refused, no gradients kept.
+    """Have deep copies of a tensor of `stream` share its memory where they may, and pickling and gradients refused.
 
     is_written: its module may write to it, so that no copy shares it.
     """

@@ -56,7 +56,7 @@ def passes(file: str) -> None:
 
 
 def slow(file: str) -> None:
-    """A pass that takes longer than closing waits goes on without its weights, and its result is not handed on."""
+    """A pass that takes longer than closing waits goes on without its weights, and has no result."""
     faults = _native.Faults()
     faults.install()
     model, given, expected = opened(file)
