@@ -51,7 +51,9 @@ pub fn look(python: Python<'_>, only: bool) -> PyResult<()> {
     };
     for stream in streams {
         let found = python.detach(|| stream.check_outside(only));
-        if let Err(error @ (StreamError::Weight(_) | StreamError::Closed)) = found {
+        if let Err(error) = found
+            && !matches!(error, StreamError::Forked)
+        {
             return Err(from_stream(error));
         }
     }

@@ -363,6 +363,10 @@ impl Pager {
             // It has left meanwhile: whoever waits asks again.
             return Ok(());
         }
+        if self.substituted.contains(&chunk) {
+            // It goes when it is cured, and who uses it is told already.
+            return self.shared.space.permit_writes(chunk);
+        }
         let refused = match self.shared.layout.parameter_at(offset) {
             Some(index) if self.shared.writable.contains(&index) => self.keep_written(chunk, index),
             index => Some(WeightError::written(self.name_of(index))),

@@ -496,8 +496,8 @@ impl Stream {
 
     /// Ends all reading and gives the memory back. Nobody enters a block any more; threads that are inside one, but for
     /// the calling one, may leave it within two seconds. Who is still there then, or uses a weight later, goes on with
-    /// substitutes and gets the error at the end of its block. Returns when the memory is given back, from a block of a
-    /// stream that somebody else is closing at once.
+    /// substitutes and gets the error at the end of its block. Returns when the memory is given back; at once where the
+    /// calling thread is inside a block and another one is closing already.
     pub fn close(&self) {
         let first = !self.closed.swap(true, Ordering::AcqRel);
         // A child of fork has neither the pager nor the pages, only their numbers.

@@ -349,6 +349,29 @@ fn what_is_written_to_a_weight_is_told_and_undone() {
     pass(&stream, &model).unwrap();
 }
 
+/// A buffer that could not be read is not kept as it was written: nobody knows what the rest of it is.
+#[test]
+fn what_is_written_to_an_unreadable_buffer_is_told_and_undone() {
+    let model = Model::new();
+    let faults = Faults::default();
+    let source = faults.clone();
+    let stream = model.stream(Options {
+        memory: Stream::least_memory() + (4 << 20),
+        writable: vec![9],
+        source: Some(Box::new(move |files, listener| {
+            Faulty::open(files, source, listener, |listener| open(files, listener))
+        })),
+        ..budget()
+    });
+    faults.add(Fault::always(failure()));
+    stream.enter(0).unwrap();
+    read(&stream, 9, TENSOR);
+    write(&stream, 9, 1);
+    assert!(matches!(stream.leave(0), Err(StreamError::Weight(_))));
+    faults.clear();
+    pass(&stream, &model).unwrap();
+}
+
 #[test]
 fn what_is_written_to_a_buffer_stays_and_is_part_of_the_budget() {
     for backend in [MemoryBackend::Move, MemoryBackend::Share] {
