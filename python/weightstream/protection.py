@@ -47,7 +47,7 @@ class Whole:
 def protect_tensor(
     tensor: torch.Tensor, stream: Any, name: str, freezing: Freezing, *, is_written: bool = False
 ) -> None:
-    """Have deep copies of a tensor of `stream` share its memory where they may; refuse pickling and gradients.
+    """Have deep copies of a tensor of `stream` share its memory if they may; refuse pickling and gradients.
 
     is_written: its module may write to it, so that no copy shares it.
     """
