@@ -135,10 +135,10 @@ def used_after(file: str) -> None:
         lambda: weight.sum(),
         lambda: functional.linear(given, weight),
         lambda: compiled(given),
-        lambda: weight.numpy().copy(),
+        lambda: weight.detach().numpy().copy(),
         lambda: model.state_dict(),
         lambda: weight[0, 0].item(),
-        lambda: weight.add_(1),
+        lambda: weight.data.add_(1),
     ]
     for number, use in enumerate(uses):
         # Each chunk is told of when it is met for the first time.
