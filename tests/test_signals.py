@@ -94,7 +94,7 @@ SHARING = {
 def test_weights_are_not_moved_to_shared_memory(file, way, strategy):
     before = torch.multiprocessing.get_sharing_strategy()
     torch.multiprocessing.set_sharing_strategy(strategy)
-    model = ws.stream(build(), file, LEAST)
+    model = ws.stream(build(), file, LEAST).requires_grad_(False)
     address = model[1].weight.data_ptr()
     try:
         with pytest.raises(TypeError, match=r"1\.weight is streamed and can't be shared"):

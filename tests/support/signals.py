@@ -31,7 +31,7 @@ def build() -> nn.Module:
 
 
 def opened(file: str) -> nn.Module:
-    return ws.stream(build(), file, LEAST)
+    return ws.stream(build(), file, LEAST).requires_grad_(False)
 
 
 def reference(file: str) -> nn.Module:
