@@ -162,8 +162,7 @@ fn the_documentation_lists_what_is_in_the_table() {
         where PyTorch has them with integers and booleans; sums are accumulated in float32 and rounded once. A program \
         with an operator that isn't here is refused when it is opened; how to add one is written in \
         `crates/graph/src/lib.rs`. Random numbers are torch's for the same seed (`Program::seed`); dropout in \
-        training, and `bernoulli` with one chance for all, which torch takes from another library's generator, are \
-        refused when they run.\n",
+        training is refused when it runs.\n",
     );
     for (title, names) in ops::families() {
         text += &format!("\n## {title}\n\n");
