@@ -1,6 +1,6 @@
 //! Complex numbers: what makes and takes them apart, and the forms that other operators have for them.
 
-use super::operand::{Results, as_tensor, dimensions, one, operand, wrong_shape};
+use super::operand::{Results, as_tensor, dimensions, one, operand};
 use super::{Operator, tensor_of};
 use crate::{Arguments, Context, OperatorError, Tensor, Value, broadcast_shapes};
 use num_complex::Complex32;

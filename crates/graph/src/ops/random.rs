@@ -153,12 +153,18 @@ fn normal(context: &Context, shape: &[usize], dtype: Dtype, mean: f64, deviation
                 (*first, *second) = (at(angle.cos()), at(angle.sin()));
             }
         };
-        for element in elements.iter_mut() {
+        // Halves are drawn block by block, so that what is left over is not drawn twice.
+        let left_over = elements.len() % TOGETHER;
+        let drawn = match dtype {
+            Dtype::F16 | Dtype::BF16 => elements.len() - left_over,
+            _ => elements.len(),
+        };
+        for element in &mut elements[..drawn] {
             *element = generator.uniform(digits);
         }
         elements.chunks_exact_mut(TOGETHER).for_each(combine);
         // What is left over is drawn anew, together with enough before it.
-        if elements.len() % TOGETHER != 0 {
+        if left_over != 0 {
             let start = elements.len() - TOGETHER;
             let last = &mut elements[start..];
             for element in last.iter_mut() {
