@@ -17,7 +17,7 @@ const RACERS: usize = 3;
 /// How often each race is run.
 fn rounds() -> u32 {
     let given = std::env::var("WEIGHTSTREAM_RACES");
-    given.map_or(5, |count| count.parse().unwrap())
+    given.map_or(3, |count| count.parse().unwrap())
 }
 
 /// Does `work` in several threads at once; gives the numbers of those that succeeded. The others were told that
