@@ -209,7 +209,7 @@ impl Drop for Stream {
 /// Puts the handler of touches back in front of one that was installed since, and unblocks its signal in the calling
 /// thread.
 #[pyfunction]
-pub fn ensure_fault_handler(python: Python<'_>) {
+pub fn ensure_fault_handler(python: Python<'_>) -> PyResult<()> {
     detached(python, weightstream::ensure_fault_handler)
 }
 
