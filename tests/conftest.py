@@ -2,6 +2,8 @@ import os
 
 # Before torch: threads that spin while they wait would fight over the cores with whatever else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# No test asks a hub for what it has not made itself.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import torch

@@ -113,5 +113,5 @@ def test_models_with_windows_are_refused(tmp_path):
         vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, sliding_window=8,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="layer 0: expected a plain cache, came StaticSlidingWindowLayer"):
+    with pytest.raises(ValueError, match="layer 0: expected a plain cache, got StaticSlidingWindowLayer"):
         ws.export_text(MistralForCausalLM(config), tmp_path / "model.pt2", max_length=32)

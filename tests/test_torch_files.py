@@ -97,7 +97,7 @@ def test_a_pickle_that_calls_is_refused(tmp_path, capsys):
 
 def test_what_cannot_be_read_in_place_says_why(tmp_path):
     torch.save(module().state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(ws.errors.CheckpointError, match="came a bare pickle"):
+    with pytest.raises(ws.errors.CheckpointError, match="got a bare pickle"):
         ws.stream(module(), tmp_path / "old.pt")
     torch.save({"weight": torch.ones(4, 3).t()}, tmp_path / "view.pt")
     with pytest.raises(ws.errors.CheckpointError, match=r"'weight'|\"weight\".*contiguous"):

@@ -23,19 +23,27 @@ MARK = "<!-- made by tests/test_wrong_paths.py -->\n"
 
 CALLS = {
     "ws.load": lambda path: ws.load(path),
-    "ws.stream": lambda path: ws.stream(nn.Linear(2, 2), path),
-    "ws.order": lambda path: ws.order(nn.Linear(2, 2), path, "order.json"),
+    "ws.stream": lambda path: ws.close(ws.stream(_Model(), path)),
+    "ws.order": lambda path: ws.order(_Model(), path, "order.json"),
     "ws.Program": lambda path: ws.Program(path),
 }
 COMMANDS = {
     "inspect": [],
-    "plan": ["--memory", "1MB", "--rate", "1GB"],
+    "plan": ["--memory", "8MB", "--rate", "1GB"],
     "verify": [],
-    "pack": ["out"],
-    "unpack": ["out"],
+    "pack": ["{path} packed"],
+    "unpack": ["{path} unpacked"],
     "run": [],
     "generate": ["A prompt"],
 }
+
+
+class _Model(nn.Module):
+    """What the weights in the paths are for."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2, bias=False)
 
 
 def _checkpoint(file):
@@ -78,7 +86,8 @@ def _said_by_call(call, path):
 
 def _said_by_command(name, path, capfd):
     capfd.readouterr()
-    code = _native.run_command(["weightstream", name, path, *COMMANDS[name]], sys.executable)
+    more = [word.format(path=path.replace("/", " ")) for word in COMMANDS[name]]
+    code = _native.run_command(["weightstream", name, path, *more], sys.executable)
     said = capfd.readouterr().err
     assert code in (0, 1), said
     return " ".join(said.removeprefix("error: ").split()) if code else None

@@ -8,7 +8,7 @@ class WeightstreamError(RuntimeError):
     """Any error of weightstream; the more exact ones below derive from it."""
 
 class CheckpointError(WeightstreamError):
-    """A checkpoint that can't be used: names file, tensor, what was expected and what came."""
+    """A checkpoint that can't be used: names file, tensor, what was expected and what got."""
 
 class BudgetError(WeightstreamError):
     """The memory given is too small; the message names the least that works."""

@@ -218,7 +218,7 @@ def _of_devices(memory: Mapping[Any, Memory]) -> dict[Device, int]:
     from weightstream import cuda
 
     if not memory:
-        raise ValueError("memory: expected at least one GPU, {'cuda:0': '4GiB', ...}; came an empty mapping")
+        raise ValueError("memory: expected at least one GPU, {'cuda:0': '4GiB', ...}; got an empty mapping")
     devices = {cuda.Device.of(device): size for device, size in memory.items()}
     return {device: parse_memory(size, device.free_memory) for device, size in devices.items()}
 

@@ -56,7 +56,7 @@ class TextModel(torch.nn.Module):
         cache: Any = StaticCache(config=config, max_cache_len=max_length)
         for number, layer in enumerate(cache.layers):
             if type(layer) is not StaticLayer:
-                raise ValueError(f"layer {number}: expected a plain cache, came {type(layer).__name__}")
+                raise ValueError(f"layer {number}: expected a plain cache, got {type(layer).__name__}")
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         cache.early_initialization(1, heads, size, model.dtype, model.device)

@@ -61,7 +61,7 @@ class Program:
             kwargs = {name: kwargs[name] for name in order}
         leaves, spec = pytree.tree_flatten((args, kwargs))
         if spec != self._inputs:
-            raise TypeError(f"expected arguments of the structure {self._inputs}, came {spec}")
+            raise TypeError(f"expected arguments of the structure {self._inputs}, got {spec}")
         results = self._program.run([_to_native(leaf) for leaf in leaves])
         return pytree.tree_unflatten([_from_native(result) for result in results], self._outputs)
 
@@ -92,7 +92,7 @@ def _to_native(leaf: Any) -> Any:
     if not isinstance(leaf, torch.Tensor):
         return leaf
     if leaf.dtype not in _NAMES:
-        raise TypeError(f"expected a tensor of {', '.join(map(str, _NAMES))}, came {leaf.dtype}")
+        raise TypeError(f"expected a tensor of {', '.join(map(str, _NAMES))}, got {leaf.dtype}")
     flat = leaf.detach().cpu().resolve_conj().contiguous().reshape(-1)
     data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
     return _NAMES[leaf.dtype], tuple(leaf.shape), data

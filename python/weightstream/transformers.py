@@ -124,20 +124,21 @@ def _transformer_part(folder: Path) -> Path:
 def _config_of(folder: Path, kwargs: Mapping[str, Any]) -> Any:
     import transformers
 
-    if not (folder / "config.json").exists() and (adapter := read_object(folder, "adapter_config.json")):
-        folder = _base_of(folder, adapter)
     wanted = ("subfolder", "trust_remote_code", "code_revision")
     given = {name: kwargs[name] for name in wanted if name in kwargs}
-    return transformers.AutoConfig.from_pretrained(folder, **given)
-
-
-def _base_of(folder: Path, adapter: Mapping[str, Any]) -> Path:
+    adapter = None if (folder / "config.json").exists() else read_object(folder, "adapter_config.json")
+    if not adapter:
+        return transformers.AutoConfig.from_pretrained(folder, **given)
     base = adapter.get("base_model_name_or_path")
-    if isinstance(base, str):
-        return Path(base)
-    raise CheckpointError(
-        f"{folder / 'adapter_config.json'}: base_model_name_or_path: expected a name, got {base!r:.100}"
-    )
+    place = f"{folder / 'adapter_config.json'}: base_model_name_or_path"
+    if not isinstance(base, str):
+        raise CheckpointError(f"{place}: expected a name, got {base!r:.100}")
+    try:
+        return transformers.AutoConfig.from_pretrained(base, **given)
+    except OSError as error:
+        raise CheckpointError(
+            f"{place}: expected a folder, or a model that the hub's cache has or the hub gives, got {base!r}"
+        ) from error
 
 
 def _class_of(config: Any, folder: Path, kwargs: Mapping[str, Any]) -> type[Any]:

@@ -37,10 +37,10 @@ impl Archive {
     /// # Errors
     /// It can't be read, is no zip file, has a compressed or encrypted entry, or one that lies outside of it.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let fail = |expected: &'static str, came: String| CheckpointError::Archive {
+        let fail = |expected: &'static str, got: String| CheckpointError::Archive {
             file: path.to_owned(),
             expected,
-            came,
+            got,
         };
         let (file, file_length) = open_regular(path)?;
         // Never looked for: an entry may hold another zip file, whose beginning is not this one's.
@@ -141,7 +141,7 @@ impl Archive {
         let entry = self.get(name).ok_or_else(|| CheckpointError::Archive {
             file: self.path.clone(),
             expected: "an archive with the entries that torch.export.save writes",
-            came: format!("one without {name:?}"),
+            got: format!("one without {name:?}"),
         })?;
         let (mut file, _) = open_regular(&self.path)?;
         file.seek(SeekFrom::Start(entry.offset))

@@ -97,7 +97,7 @@ impl BlockLayout {
     ) -> Result<Self, LayoutError> {
         if chunk_bytes == 0 || !chunk_bytes.is_multiple_of(BLOCK) {
             return Err(LayoutError::ChunkBytes {
-                came: usize::try_from(chunk_bytes).unwrap_or(usize::MAX),
+                got: usize::try_from(chunk_bytes).unwrap_or(usize::MAX),
             });
         }
         for parameter in &mut parameters {

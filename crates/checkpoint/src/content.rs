@@ -134,7 +134,7 @@ impl Extent {
             return Err(ContentError::Order {
                 number,
                 expected,
-                came: start,
+                got: start,
             });
         }
         if start.checked_add(length).is_none_or(|end| end > MAX_LENGTH) {
@@ -152,7 +152,7 @@ impl Extent {
             return Err(ContentError::UnknownFile {
                 number,
                 files: files.len(),
-                came: file,
+                got: file,
             });
         };
         let file_length = *file_length;
@@ -223,15 +223,15 @@ pub fn cast(contents: &[Content], part: Part, to: Dtype) -> Option<Vec<Part>> {
 #[allow(missing_docs)] // the fields are what the message says
 pub enum ContentError {
     #[error(
-        "extent {number}: expected to begin at or after byte {expected}, where the one before ends, came {came}"
+        "extent {number}: expected to begin at or after byte {expected}, where the one before ends, got {got}"
     )]
     Order {
         number: usize,
         expected: u64,
-        came: u64,
+        got: u64,
     },
     #[error(
-        "extent {number}: expected to end within the {file_length} bytes of the file, came {stored} bytes at {offset}"
+        "extent {number}: expected to end within the {file_length} bytes of the file, got {stored} bytes at {offset}"
     )]
     OutsideFile {
         number: usize,
@@ -239,21 +239,21 @@ pub enum ContentError {
         offset: u64,
         stored: u64,
     },
-    #[error("extent {number}: expected one of {files} files, came file {came}")]
+    #[error("extent {number}: expected one of {files} files, got file {got}")]
     UnknownFile {
         number: usize,
         files: usize,
-        came: u32,
+        got: u32,
     },
     #[error(
-        "extent {number}: expected as many bytes in the file as {length} of content in its form need, came {stored}"
+        "extent {number}: expected as many bytes in the file as {length} of content in its form need, got {stored}"
     )]
     Lengths {
         number: usize,
         length: u64,
         stored: u64,
     },
-    #[error("extent {number}: expected to end before byte 2^62, came {length} bytes at {start}")]
+    #[error("extent {number}: expected to end before byte 2^62, got {length} bytes at {start}")]
     TooLong {
         number: usize,
         start: u64,
@@ -403,7 +403,7 @@ mod tests {
             ContentError::Order {
                 number: 1,
                 expected: 100,
-                came: 99
+                got: 99
             }
         ));
         assert!(matches!(

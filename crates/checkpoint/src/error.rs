@@ -6,7 +6,7 @@ use weightstream_source::FileError;
 use crate::packed::PackedError;
 use crate::{Dtype, OutsideError, found_at};
 
-/// A checkpoint that cannot be used: which file, which tensor, what was expected and what came.
+/// A checkpoint that cannot be used: which file, which tensor, what was expected and what got.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says
@@ -25,12 +25,12 @@ pub enum CheckpointError {
     Outside(#[from] OutsideError),
 
     #[error(
-        "{}: expected a safetensors file, which has at least 8 bytes, came {length} bytes",
+        "{}: expected a safetensors file, which has at least 8 bytes, got {length} bytes",
         file.display()
     )]
     TooShort { file: PathBuf, length: u64 },
 
-    #[error("{}: expected a header of at most {limit} bytes, came {length}", file.display())]
+    #[error("{}: expected a header of at most {limit} bytes, got {length}", file.display())]
     HeaderTooLarge {
         file: PathBuf,
         length: u64,
@@ -38,16 +38,16 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: expected a file of at least {expected} bytes, 8 and the header, came {came} bytes",
+        "{}: expected a file of at least {expected} bytes, 8 and the header, got {got} bytes",
         file.display()
     )]
     HeaderBeyondFile {
         file: PathBuf,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 
-    #[error("{}: expected UTF-8 in the header, came byte {position} which is not", file.display())]
+    #[error("{}: expected UTF-8 in the header, got byte {position} which is not", file.display())]
     NotUtf8 { file: PathBuf, position: usize },
 
     #[error("{}: header{}: {source}", file.display(), of_tensor(tensor))]
@@ -58,7 +58,7 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected a dtype of the safetensors format, came {dtype:?}",
+        "{}: tensor {tensor:?}: expected a dtype of the safetensors format, got {dtype:?}",
         file.display()
     )]
     UnknownDtype {
@@ -68,7 +68,7 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected a whole number of bytes below 2^61, came {dtype} {shape:?}",
+        "{}: tensor {tensor:?}: expected a whole number of bytes below 2^61, got {dtype} {shape:?}",
         file.display()
     )]
     ImpossibleShape {
@@ -79,7 +79,7 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected {expected} bytes for {dtype} {shape:?}, came {came}",
+        "{}: tensor {tensor:?}: expected {expected} bytes for {dtype} {shape:?}, got {got}",
         file.display()
     )]
     WrongLength {
@@ -88,11 +88,11 @@ pub enum CheckpointError {
         dtype: Dtype,
         shape: Vec<u64>,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected data offsets in order, came [{begin}, {end}]",
+        "{}: tensor {tensor:?}: expected data offsets in order, got [{begin}, {end}]",
         file.display()
     )]
     ReversedOffsets {
@@ -104,21 +104,21 @@ pub enum CheckpointError {
 
     #[error(
         "{}: tensor {tensor:?}: expected its data at offset {expected}, right after {}, \
-         came {came}, which {}",
+         got {got}, which {}",
         file.display(),
         previous.as_ref().map_or("the header".to_owned(), |name| format!("tensor {name:?}")),
-        if came > expected { "leaves a hole" } else { "overlaps" }
+        if got > expected { "leaves a hole" } else { "overlaps" }
     )]
     NotContiguous {
         file: PathBuf,
         tensor: String,
         previous: Option<String>,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 
     #[error(
-        "{}: tensor {tensor:?} ends after the file: expected {expected} bytes, came {came}; \
+        "{}: tensor {tensor:?} ends after the file: expected {expected} bytes, got {got}; \
          the file is truncated",
         file.display()
     )]
@@ -126,22 +126,22 @@ pub enum CheckpointError {
         file: PathBuf,
         tensor: String,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 
     #[error(
-        "{}: expected {expected} bytes, header and all tensors, came {came}; \
+        "{}: expected {expected} bytes, header and all tensors, got {got}; \
          what follows the last tensor belongs to none",
         file.display()
     )]
     TrailingBytes {
         file: PathBuf,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 
     #[error(
-        "tensor {tensor:?}: expected one, came two: in {} and in {}",
+        "tensor {tensor:?}: expected one, got two: in {} and in {}",
         first.display(),
         second.display()
     )]
@@ -160,24 +160,24 @@ pub enum CheckpointError {
 
     #[error(
         "{}: expected one *.safetensors, an index, or shards named like \
-         model-00001-of-00004.safetensors, came {}; name the file to open",
+         model-00001-of-00004.safetensors, got {}; name the file to open",
         folder.display(),
         files.join(", ")
     )]
     SeveralFiles { folder: PathBuf, files: Vec<String> },
 
     #[error(
-        "{}: expected all {} shards of {shard:?}, came {} of them; the first that is missing is {missing:?}",
+        "{}: expected all {} shards of {shard:?}, got {} of them; the first that is missing is {missing:?}",
         folder.display(),
         expected,
-        came
+        got
     )]
     IncompleteShards {
         folder: PathBuf,
         shard: String,
         missing: String,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 
     #[error(
@@ -191,7 +191,7 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected shard {shard:?} beside the index, came no such file",
+        "{}: tensor {tensor:?}: expected shard {shard:?} beside the index, got no such file",
         index.display()
     )]
     MissingShard {
@@ -204,8 +204,8 @@ pub enum CheckpointError {
         "{}: tensor {tensor:?}: expected in shard {shard:?}, {}",
         index.display(),
         match found {
-            Some(file) => format!("came in {}", file.display()),
-            None => "came in no shard".to_owned(),
+            Some(file) => format!("got it in {}", file.display()),
+            None => "got it in no shard".to_owned(),
         }
     )]
     NotInShard {
@@ -216,16 +216,16 @@ pub enum CheckpointError {
     },
 
     #[error(
-        "{}: tensor {tensor:?}: expected one entry in weight_map, came two",
+        "{}: tensor {tensor:?}: expected one entry in weight_map, got two",
         index.display()
     )]
     DuplicateEntry { index: PathBuf, tensor: String },
 
-    #[error("{}: expected {expected}, came {came}", file.display())]
+    #[error("{}: expected {expected}, got {got}", file.display())]
     Archive {
         file: PathBuf,
         expected: &'static str,
-        came: String,
+        got: String,
     },
 
     #[error("{}: {source}", file.display())]

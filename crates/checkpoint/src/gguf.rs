@@ -186,7 +186,7 @@ impl Input {
         let version = self.u32()?;
         if !matches!(version, 2 | 3) {
             return Err(refusal(format!(
-                "expected GGUF version 2 or 3, little-endian, came {version:#x}"
+                "expected GGUF version 2 or 3, little-endian, got {version:#x}"
             )));
         }
         let (tensors, entries) = (self.u64()?, self.u64()?);
@@ -198,7 +198,7 @@ impl Input {
             let (key, kind) = (self.text()?, self.u32()?);
             let value = self.value(kind)?;
             if metadata.insert(key.clone(), value.to_string()).is_some() {
-                return Err(refusal(format!("expected one value of {key:?}, came two")));
+                return Err(refusal(format!("expected one value of {key:?}, got two")));
             }
         }
         let mut rows = Vec::new();
@@ -211,7 +211,7 @@ impl Input {
         let alignment = alignment
             .ok()
             .filter(|alignment| alignment.is_power_of_two() && *alignment <= 1 << 30)
-            .ok_or_else(|| refusal("expected an alignment that is a power of two, came another"))?;
+            .ok_or_else(|| refusal("expected an alignment that is a power of two, got another"))?;
         let data = self.position.next_multiple_of(alignment);
         for row in &mut rows {
             let offset = row.offset.checked_add(data);
@@ -235,7 +235,7 @@ impl Input {
         let dimensions = self.u32()?;
         if dimensions > MAX_DIMENSIONS {
             return Err(failed(format!(
-                "expected at most {MAX_DIMENSIONS} dimensions, came {dimensions}"
+                "expected at most {MAX_DIMENSIONS} dimensions, got {dimensions}"
             )));
         }
         // The first is that of neighbours.
@@ -247,7 +247,7 @@ impl Input {
         let number = self.u32()?;
         let kind = Kind::of(number).ok_or_else(|| {
             failed(format!(
-                "expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K, came ggml's type {number}"
+                "expected F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or Q2_K to Q6_K, got ggml's type {number}"
             ))
         })?;
         let (values, bytes) = kind.block();
@@ -258,7 +258,7 @@ impl Input {
             .filter(|&elements| elements < 1 << 56 && row.is_multiple_of(values))
             .ok_or_else(|| {
                 failed(format!(
-                    "expected rows of whole blocks of {values}, came {shape:?}"
+                    "expected rows of whole blocks of {values}, got {shape:?}"
                 ))
             })?;
         Ok(Row {
@@ -311,7 +311,7 @@ impl Input {
             12 => json!(f64::from_le_bytes(self.take()?)),
             _ => {
                 return Err(refusal(format!(
-                    "expected a type of metadata from 0 to 12, came {kind}"
+                    "expected a type of metadata from 0 to 12, got {kind}"
                 )));
             }
         })
@@ -321,13 +321,13 @@ impl Input {
         let length = self.u64()?;
         if length > MAX_TEXT || length > self.length - self.position {
             return Err(refusal(format!(
-                "expected a text within the header, came one of {length} bytes"
+                "expected a text within the header, got one of {length} bytes"
             )));
         }
         let mut bytes = vec![0; length as usize];
         self.fill(&mut bytes)?;
         String::from_utf8(bytes)
-            .map_err(|_| refusal("expected UTF-8 in the header, came something else"))
+            .map_err(|_| refusal("expected UTF-8 in the header, got something else"))
     }
 
     fn u32(&mut self) -> Result<u32, Refusal> {
@@ -355,7 +355,7 @@ impl Input {
     fn skip(&mut self, length: u64) -> Result<(), Refusal> {
         if length > self.length - self.position {
             return Err(refusal(format!(
-                "expected a text within the header, came one of {length} bytes"
+                "expected a text within the header, got one of {length} bytes"
             )));
         }
         // Below the file's length, so it fits.
@@ -370,7 +370,7 @@ impl Input {
         let room = self.length.saturating_sub(self.position) / least;
         if count > room {
             return Err(refusal(format!(
-                "expected at most {room} {what} in what is left of the file, came {count}"
+                "expected at most {room} {what} in what is left of the file, got {count}"
             )));
         }
         Ok(())

@@ -181,7 +181,7 @@ fn refuse_incomplete(folder: &Path, files: &[&String]) -> Result<(), CheckpointE
             shard: first.name(first.number),
             missing: first.name(number),
             expected: count,
-            came: shards.len() as u64,
+            got: shards.len() as u64,
         }),
     }
 }

@@ -61,26 +61,24 @@ pub struct Placement<'l> {
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says
 pub enum LayoutError {
-    #[error("expected chunks of a power of two of at least 65536 bytes, came {came}")]
-    ChunkBytes { came: usize },
+    #[error("expected chunks of a power of two of at least 65536 bytes, got {got}")]
+    ChunkBytes { got: usize },
 
     #[error(
-        "parameter {parameter:?}: expected an itemsize that is a power of two up to 4096, came {came}"
+        "parameter {parameter:?}: expected an itemsize that is a power of two up to 4096, got {got}"
     )]
-    ItemSize { parameter: String, came: u64 },
+    ItemSize { parameter: String, got: u64 },
 
-    #[error(
-        "parameter {parameter:?}: expected one of the {files} files, came a part in file {came}"
-    )]
+    #[error("parameter {parameter:?}: expected one of the {files} files, got a part in file {got}")]
     UnknownFile {
         parameter: String,
         files: usize,
-        came: u32,
+        got: u32,
     },
 
     #[error(
         "parameter {parameter:?}: expected a part within the {file_length} bytes of file {file}, \
-         came {length} bytes at {offset}"
+         got {length} bytes at {offset}"
     )]
     OutsideFile {
         parameter: String,
@@ -90,7 +88,7 @@ pub enum LayoutError {
         length: u64,
     },
 
-    #[error("expected weights that fit 2^32 chunks of {chunk_bytes} bytes, came more")]
+    #[error("expected weights that fit 2^32 chunks of {chunk_bytes} bytes, got more")]
     TooLarge { chunk_bytes: usize },
 }
 
@@ -161,7 +159,7 @@ impl Layout {
         chunk_bytes: usize,
     ) -> Result<Layout, LayoutError> {
         if !chunk_bytes.is_power_of_two() || chunk_bytes < MIN_CHUNK {
-            return Err(LayoutError::ChunkBytes { came: chunk_bytes });
+            return Err(LayoutError::ChunkBytes { got: chunk_bytes });
         }
         for parameter in &mut parameters {
             check(parameter, file_lengths)?;
@@ -503,7 +501,7 @@ pub(crate) fn check(parameter: &Parameter, file_lengths: &[u64]) -> Result<(), L
     if !itemsize.is_power_of_two() || itemsize > DIRECT_ALIGNMENT {
         return Err(LayoutError::ItemSize {
             parameter: parameter.name.clone(),
-            came: itemsize,
+            got: itemsize,
         });
     }
     for part in &parameter.parts {
@@ -511,7 +509,7 @@ pub(crate) fn check(parameter: &Parameter, file_lengths: &[u64]) -> Result<(), L
             return Err(LayoutError::UnknownFile {
                 parameter: parameter.name.clone(),
                 files: file_lengths.len(),
-                came: part.file,
+                got: part.file,
             });
         };
         let end = part.offset.checked_add(part.length);

@@ -112,7 +112,7 @@ pub(crate) fn read(archive: &Archive, file: u32) -> Result<Header, CheckpointErr
         return Err(CheckpointError::Archive {
             file: path.to_owned(),
             expected: "a program that torch.export.save wrote",
-            came: "an archive without models/*.json".into(),
+            got: "an archive without models/*.json".into(),
         });
     }
     tensors.sort_by_key(|tensor| tensor.offset);
@@ -134,10 +134,10 @@ fn locate(
     let (Some(meta), false) = (&payload.tensor_meta, payload.use_pickle) else {
         return Ok(None);
     };
-    let fail = |expected: &'static str, came: String| CheckpointError::Archive {
+    let fail = |expected: &'static str, got: String| CheckpointError::Archive {
         file: archive.path().to_owned(),
         expected,
-        came: format!("{came} for tensor {name:?}"),
+        got: format!("{got} for tensor {name:?}"),
     };
     let dtype = exported_dtype(meta.dtype)
         .ok_or_else(|| fail("a dtype of torch 2.15", format!("number {}", meta.dtype)))?;

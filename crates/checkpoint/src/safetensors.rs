@@ -44,7 +44,7 @@ pub(crate) fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
         return Err(CheckpointError::HeaderBeyondFile {
             file: path.to_owned(),
             expected: data,
-            came: file_length,
+            got: file_length,
         });
     }
     let mut json = vec![0; length as usize];
@@ -214,7 +214,7 @@ impl Rows<'_> {
                 dtype,
                 shape,
                 expected,
-                came: length,
+                got: length,
             });
         }
         Ok(Tensor {
@@ -263,7 +263,7 @@ fn place(
                     .checked_sub(1)
                     .map(|previous| tensors[previous].name.clone()),
                 expected: end,
-                came: tensor.offset,
+                got: tensor.offset,
             });
         }
         end = tensor.offset + tensor.length;
@@ -277,14 +277,14 @@ fn place(
             file: path.to_owned(),
             tensor: tensors[position].name.clone(),
             expected,
-            came: file_length,
+            got: file_length,
         });
     }
     if expected != file_length {
         return Err(CheckpointError::TrailingBytes {
             file: path.to_owned(),
             expected,
-            came: file_length,
+            got: file_length,
         });
     }
     for tensor in tensors {

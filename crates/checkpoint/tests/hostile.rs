@@ -41,19 +41,19 @@ fn one(dtype: &str, shape: &str, offsets: &str) -> String {
 fn a_header_that_does_not_fit() {
     for length in 0..8 {
         let error = refused(&vec![0; length]);
-        assert!(matches!(error, E::TooShort { length: came, .. } if came == length as u64));
+        assert!(matches!(error, E::TooShort { length: got, .. } if got == length as u64));
     }
     let mut bytes = single("t");
     bytes[..8].copy_from_slice(&1000_u64.to_le_bytes());
-    let came = bytes.len() as u64;
+    let got = bytes.len() as u64;
     let error = refused(&bytes);
     assert!(
-        matches!(error, E::HeaderBeyondFile { expected: 1008, came: length, .. } if length == came)
+        matches!(error, E::HeaderBeyondFile { expected: 1008, got: length, .. } if length == got)
     );
     for length in [100_000_001, u64::MAX, u64::MAX - 7, 1 << 63] {
         bytes[..8].copy_from_slice(&length.to_le_bytes());
         let error = refused(&bytes);
-        assert!(matches!(error, E::HeaderTooLarge { length: came, .. } if came == length));
+        assert!(matches!(error, E::HeaderTooLarge { length: got, .. } if got == length));
     }
 }
 
@@ -153,7 +153,7 @@ fn a_shape_of_another_length() {
     ] {
         let error = refused_tensor("t", &one(dtype, shape, "[0,4]"), 4);
         assert!(
-            matches!(error, E::WrongLength { expected: wanted, came: 4, .. } if wanted == expected),
+            matches!(error, E::WrongLength { expected: wanted, got: 4, .. } if wanted == expected),
             "{error}"
         );
     }
@@ -194,7 +194,7 @@ fn offsets_with_a_hole_or_an_overlap() {
         error,
         E::NotContiguous {
             expected: 4,
-            came: 5,
+            got: 5,
             ..
         }
     ));
@@ -232,8 +232,8 @@ fn a_truncated_file_names_the_tensor_that_falls_off() {
     for (lost, tensor) in [(1, "c"), (4, "c"), (5, "b"), (12, "a")] {
         let error = refused(&whole[..whole.len() - lost]);
         assert!(
-            matches!(&error, E::Truncated { tensor: name, expected: wanted, came, .. }
-                if name == tensor && *wanted == expected && *came == expected - lost as u64),
+            matches!(&error, E::Truncated { tensor: name, expected: wanted, got, .. }
+                if name == tensor && *wanted == expected && *got == expected - lost as u64),
             "{error}"
         );
     }
@@ -243,11 +243,11 @@ fn a_truncated_file_names_the_tensor_that_falls_off() {
 fn bytes_of_no_tensor() {
     let mut bytes = single("t");
     bytes.push(0);
-    let came = bytes.len() as u64;
+    let got = bytes.len() as u64;
     let error = refused(&bytes);
     assert!(
-        matches!(error, E::TrailingBytes { expected, came: length, .. }
-            if (expected, length) == (came - 1, came))
+        matches!(error, E::TrailingBytes { expected, got: length, .. }
+            if (expected, length) == (got - 1, got))
     );
     assert!(matches!(refused(&file("{}", 1)), E::TrailingBytes { .. }));
 }

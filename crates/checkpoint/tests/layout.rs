@@ -275,14 +275,14 @@ fn what_cannot_be_placed_is_named() {
         assert!(error.to_string().contains("\"p\""), "{error}");
     }
     let error = refused(&[100], &[(1, 0, 1)], 1, CHUNK);
-    assert!(matches!(error, LayoutError::UnknownFile { came: 1, .. }));
+    assert!(matches!(error, LayoutError::UnknownFile { got: 1, .. }));
     for itemsize in [0, 3, 8192] {
         let error = refused(&[100], &[(0, 0, 1)], itemsize, CHUNK);
         assert!(matches!(error, LayoutError::ItemSize { .. }), "{error}");
     }
     for chunk in [0, 4096, 3 * CHUNK] {
         let error = refused(&[100], &[(0, 0, 1)], 1, chunk);
-        assert_eq!(error, LayoutError::ChunkBytes { came: chunk });
+        assert_eq!(error, LayoutError::ChunkBytes { got: chunk });
     }
     let huge = u64::MAX;
     let parts = [

@@ -210,7 +210,7 @@ fn what_lies_is_refused() {
     ] {
         let error = refused(|manifest| manifest.files[0].name = name.into());
         assert!(
-            matches!(&error, E::FileOutside { name: came } if came == name),
+            matches!(&error, E::FileOutside { name: got } if got == name),
             "{name:?}: {error}"
         );
     }
@@ -309,11 +309,11 @@ fn what_is_new_is_refused_or_ignored() {
     };
     assert!(matches!(
         with(8, 2),
-        Err(PackedError::Version { came: 2, .. })
+        Err(PackedError::Version { got: 2, .. })
     ));
     assert!(matches!(
         with(16, 1),
-        Err(PackedError::Features { came: 1, .. })
+        Err(PackedError::Features { got: 1, .. })
     ));
     assert!(with(24, 1).is_ok(), "an optional feature");
     assert!(matches!(with(40, 1), Err(PackedError::Malformed { .. })));

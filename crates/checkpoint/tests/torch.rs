@@ -107,7 +107,7 @@ fn views_must_be_contiguous_and_inside_their_storage() {
 fn nothing_is_executed_and_what_asks_for_it_is_named() {
     let system = reason(b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.");
     assert!(
-        system.contains("came posix.system, which only executing it could make"),
+        system.contains("got posix.system, which only executing it could make"),
         "{system}"
     );
     let hidden = reason(
@@ -129,7 +129,7 @@ fn an_old_file_says_how_it_is_renewed() {
     .unwrap();
     let error = Checkpoint::open(&path).unwrap_err();
     assert!(matches!(error, CheckpointError::Torch { .. }));
-    assert!(error.to_string().contains("came a bare pickle"), "{error}");
+    assert!(error.to_string().contains("got a bare pickle"), "{error}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ const UNITS: [(&str, u64); 9] = [
 
 /// Bytes: `1000000`, `800MB`, `1.5GiB`.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let expected = || format!("expected a size such as 1.5GiB or 800MB, came {text:?}");
+    let expected = || format!("expected a size such as 1.5GiB or 800MB, got {text:?}");
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower
         .find(|letter: char| !letter.is_ascii_digit() && letter != '.')

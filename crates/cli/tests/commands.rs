@@ -317,10 +317,10 @@ fn what_a_program_does_not_take_is_told() {
     for (arguments, expected) in [
         (vec!["--input", x, &named], "1 to 8"),
         (vec![&named[..]], "input \"x\""),
-        (vec![&unknown[..]], "expected inputs x, y, came z"),
+        (vec![&unknown[..]], "expected inputs x, y, got z"),
         (
             vec!["--input", x, "--input", x, "--input", x],
-            "came one more",
+            "got one more",
         ),
         (vec!["--input", "nothing.npy"], "nothing.npy"),
     ] {

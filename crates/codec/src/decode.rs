@@ -50,7 +50,7 @@ pub fn decode_with(
     if raw.len() != chunk.raw_length {
         return Err(DecodeError::RawLength {
             expected: chunk.raw_length,
-            came: raw.len(),
+            got: raw.len(),
         });
     }
     let (values, tail) = raw.split_at_mut(raw.len() - chunk.tail.len());
@@ -90,7 +90,7 @@ impl<'a> Chunk<'a> {
         let header = Header::read(coded)?;
         let wrong = |expected: u64| DecodeError::CodedLength {
             expected,
-            came: coded.len() as u64,
+            got: coded.len() as u64,
         };
         let Some(format) = header.format else {
             let tail = &coded[HEADER..];

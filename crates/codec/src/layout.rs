@@ -130,14 +130,14 @@ impl Header {
         let Some((header, _)) = coded.split_first_chunk::<HEADER>() else {
             return Err(DecodeError::NoHeader {
                 expected: HEADER,
-                came: coded.len(),
+                got: coded.len(),
             });
         };
         let [version, scheme, _, _, e0, e1, e2, e3, length @ ..] = *header;
         if version != VERSION {
             return Err(DecodeError::Version {
                 expected: VERSION,
-                came: version,
+                got: version,
             });
         }
         let format = match scheme {
@@ -145,7 +145,7 @@ impl Header {
             1 => Some(Format::Bf16),
             2 => Some(Format::F16),
             3 => Some(Format::F32),
-            came => return Err(DecodeError::Scheme { came }),
+            got => return Err(DecodeError::Scheme { got }),
         };
         Ok(Header {
             format,

@@ -29,7 +29,7 @@ fn values_are_those_of_the_gguf_package() {
             let same = values
                 .iter()
                 .zip(expected)
-                .take_while(|(came, expected)| came == expected);
+                .take_while(|(got, expected)| got == expected);
             assert_eq!(
                 same.count(),
                 expected.len(),
@@ -47,7 +47,7 @@ fn what_does_not_fit_is_refused() {
         Err(DequantiseError::PartialBlock {
             kind,
             block: 144,
-            came: 145
+            got: 145
         })
     );
     assert_eq!(
@@ -55,13 +55,13 @@ fn what_does_not_fit_is_refused() {
         Err(DequantiseError::Room {
             kind,
             expected: 512,
-            came: 1024
+            got: 1024
         })
     );
     assert_eq!(
         dequantise(kind, &[0; 144], Element::Bytes, &mut [0; 256]),
         Err(DequantiseError::Target {
-            came: Element::Bytes
+            got: Element::Bytes
         })
     );
 }

@@ -220,14 +220,14 @@ fn wrong_lengths_and_headers() {
         decode(&coded, &mut vec![0; raw.len() - 1]),
         Err(DecodeError::RawLength {
             expected: raw.len(),
-            came: raw.len() - 1
+            got: raw.len() - 1
         })
     );
     assert_eq!(
         raw_length(&coded[..15]),
         Err(DecodeError::NoHeader {
             expected: 16,
-            came: 15
+            got: 15
         })
     );
     let length = coded.len() as u64;
@@ -235,7 +235,7 @@ fn wrong_lengths_and_headers() {
         raw_length(&coded[..coded.len() - 1]),
         Err(DecodeError::CodedLength {
             expected: length,
-            came: length - 1
+            got: length - 1
         })
     );
     let with = |at: usize, byte: u8| {
@@ -247,10 +247,10 @@ fn wrong_lengths_and_headers() {
         with(0, 2),
         DecodeError::Version {
             expected: 1,
-            came: 2
+            got: 2
         }
     );
-    assert_eq!(with(1, 4), DecodeError::Scheme { came: 4 });
+    assert_eq!(with(1, 4), DecodeError::Scheme { got: 4 });
     assert!(matches!(with(15, 255), DecodeError::CodedLength { .. }));
     let mut lost = coded.clone();
     lost[16 + 27] = 1; // the tile's escapes are said to start after the end

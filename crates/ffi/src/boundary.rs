@@ -96,7 +96,7 @@ pub(crate) unsafe fn listed<'a, T>(
     }
     if !pointer.is_aligned() || count.saturating_mul(size_of::<T>()) > isize::MAX as usize {
         return Err(Error::argument(format!(
-            "{what}: expected a list in memory, came {count} entries at {pointer:p}"
+            "{what}: expected a list in memory, got {count} entries at {pointer:p}"
         )));
     }
     // SAFETY: the caller's promise, and what was checked.
@@ -115,7 +115,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str
     let text = unsafe { CStr::from_ptr(text) };
     text.to_str().map_err(|_| {
         Error::argument(format!(
-            "{what}: expected UTF-8, came {:?}",
+            "{what}: expected UTF-8, got {:?}",
             text.to_string_lossy()
         ))
     })
@@ -125,7 +125,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, what: &str) -> Result<&'a str
 pub(crate) const fn shared<T: Send + Sync>() {}
 
 fn null(what: &str) -> Error {
-    Error::argument(format!("{what}: came NULL"))
+    Error::argument(format!("{what}: got NULL"))
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub unsafe extern "C" fn ws_program_run(
         let expected = program.program.outputs().len();
         if output_count != expected || (outputs.is_null() && expected > 0) {
             return Err(Error::argument(format!(
-                "expected room for {expected} outputs, came {}",
+                "expected room for {expected} outputs, got {}",
                 if outputs.is_null() { 0 } else { output_count }
             )));
         }

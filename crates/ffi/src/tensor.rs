@@ -32,11 +32,11 @@ pub unsafe extern "C" fn ws_tensor_new(
 ) -> Status {
     let work = || {
         let element = dtype::element(dtype).ok_or_else(|| {
-            Error::argument(format!("expected a ws_dtype, came the number {dtype}"))
+            Error::argument(format!("expected a ws_dtype, got the number {dtype}"))
         })?;
         if rank > MOST_DIMENSIONS {
             return Err(Error::argument(format!(
-                "expected at most {MOST_DIMENSIONS} dimensions, came {rank}"
+                "expected at most {MOST_DIMENSIONS} dimensions, got {rank}"
             )));
         }
         // SAFETY: the caller's promise.
@@ -44,7 +44,7 @@ pub unsafe extern "C" fn ws_tensor_new(
         let expected = bytes_of(element, shape)?;
         if bytes != expected {
             return Err(Error::argument(format!(
-                "expected {expected} bytes for {element} {shape:?}, came {bytes}"
+                "expected {expected} bytes for {element} {shape:?}, got {bytes}"
             )));
         }
         // SAFETY: the caller's promise.
@@ -73,7 +73,7 @@ fn bytes_of(element: weightstream::Dtype, shape: &[usize]) -> Result<usize, Erro
         .filter(|&bytes| isize::try_from(bytes).is_ok())
         .ok_or_else(|| {
             Error::argument(format!(
-                "expected a shape that fits into memory, came {shape:?}"
+                "expected a shape that fits into memory, got {shape:?}"
             ))
         })?;
     Ok(if shape.contains(&0) { 0 } else { all })

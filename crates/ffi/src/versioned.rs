@@ -50,7 +50,7 @@ pub(crate) unsafe fn write<T: Versioned>(
     what: &str,
 ) -> Result<(), Error> {
     if to.is_null() {
-        return Err(Error::argument(format!("{what}: came NULL")));
+        return Err(Error::argument(format!("{what}: got NULL")));
     }
     // SAFETY: the caller's promise.
     let size = unsafe { size_at(to, what)? };
@@ -77,7 +77,7 @@ unsafe fn size_at<T: Versioned>(given: *const T, what: &str) -> Result<usize, Er
         return Ok(size);
     }
     Err(Error::argument(format!(
-        "{what}: expected its size in bytes in its first field, came {size}"
+        "{what}: expected its size in bytes in its first field, got {size}"
     )))
 }
 

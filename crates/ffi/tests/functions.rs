@@ -148,7 +148,7 @@ fn shapes_that_are_none_are_refused() {
     assert!(refused(&[usize::MAX, 2]).contains("fits into memory"));
     assert!(refused(&[usize::MAX, 2, 0]).contains("fits into memory"));
     assert!(refused(&[1 << 61]).contains("fits into memory"));
-    assert!(refused(&[1 << 40]).contains("came 0"));
+    assert!(refused(&[1 << 40]).contains("got 0"));
     assert!(refused(&[1; 65]).contains("64 dimensions"));
     assert!(refused(&[]).contains("4 bytes"));
     for number in [0, 11, u32::MAX] {
@@ -181,7 +181,7 @@ fn an_input_too_many_is_refused() {
         let (given, taken) = (inputs.as_ptr(), outputs.as_mut_ptr());
         let status = ws_program_run(program.0, given, 4, taken, 3, ptr::null(), &mut error);
         assert_eq!(status, Status::Argument);
-        assert!(message(error).contains("came 4"));
+        assert!(message(error).contains("got 4"));
         ws_tensor_free(x);
     }
 }

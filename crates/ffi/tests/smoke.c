@@ -21,7 +21,7 @@ static void refused(ws_status status, ws_status expected, ws_error **error, cons
     EXPECT(*error != NULL);
     const char *message = ws_error_message(*error);
     if (status != expected || !strstr(message, words)) {
-        fprintf(stderr, "expected status %d and \"%s\", came %d: %s\n", (int)expected, words, (int)status, message);
+        fprintf(stderr, "expected status %d and \"%s\", got %d: %s\n", (int)expected, words, (int)status, message);
         exit(1);
     }
     EXPECT(ws_error_status(*error) == expected);

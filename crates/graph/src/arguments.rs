@@ -265,10 +265,10 @@ fn as_int(name: &'static str, value: &Value) -> Result<i64, OperatorError> {
     }
 }
 
-fn wrong(argument: &'static str, expected: &'static str, came: &Value) -> OperatorError {
+fn wrong(argument: &'static str, expected: &'static str, got: &Value) -> OperatorError {
     OperatorError::Argument {
         argument,
         expected,
-        came: came.kind(),
+        got: got.kind(),
     }
 }

@@ -80,7 +80,7 @@ impl Context {
         if tensor.count() != elements.len() {
             return Err(OperatorError::Shape {
                 expected: format!("{} elements", elements.len()),
-                came: shape.to_vec(),
+                got: shape.to_vec(),
             });
         }
         tensor.elements_mut::<T>()?.copy_from_slice(elements);
@@ -102,7 +102,7 @@ impl Context {
         if target.len() != bytes.len() {
             return Err(OperatorError::Shape {
                 expected: format!("{} bytes of {dtype}", bytes.len()),
-                came: shape.to_vec(),
+                got: shape.to_vec(),
             });
         }
         target.copy_from_slice(bytes);
@@ -183,7 +183,7 @@ impl Context {
                         u8::from(value != <$source>::default())
                     }),
                     Dtype::U8 => convert::<$source, u8>(to, &from),
-                    came => Err(not_a_number(came)),
+                    got => Err(not_a_number(got)),
                 }
             };
         }
@@ -197,7 +197,7 @@ impl Context {
             Dtype::I16 => with_target!(i16),
             Dtype::I8 => with_target!(i8),
             Dtype::U8 | Dtype::BOOL => with_target!(u8),
-            came => Err(not_a_number(came)),
+            got => Err(not_a_number(got)),
         }
     }
 
@@ -218,10 +218,10 @@ impl Context {
     }
 }
 
-fn not_a_number(came: Dtype) -> OperatorError {
+fn not_a_number(got: Dtype) -> OperatorError {
     OperatorError::Dtype {
         expected: "numbers".into(),
-        came,
+        got,
     }
 }
 

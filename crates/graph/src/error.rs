@@ -8,19 +8,19 @@ use weightstream::Dtype;
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says
 pub enum OperatorError {
-    #[error("argument {argument:?}: expected {expected}, came {came}")]
+    #[error("argument {argument:?}: expected {expected}, got {got}")]
     Argument {
         argument: &'static str,
         expected: &'static str,
-        came: String,
+        got: String,
     },
-    #[error("expected {expected}, came shape {came:?}")]
-    Shape { expected: String, came: Vec<usize> },
-    #[error("expected elements of {expected}, came {came}")]
-    Dtype { expected: String, came: Dtype },
+    #[error("expected {expected}, got shape {got:?}")]
+    Shape { expected: String, got: Vec<usize> },
+    #[error("expected elements of {expected}, got {got}")]
+    Dtype { expected: String, got: Dtype },
     #[error("{0}")]
     Unsupported(String),
-    #[error("expected a contiguous tensor, came shape {shape:?} with strides {strides:?}")]
+    #[error("expected a contiguous tensor, got shape {shape:?} with strides {strides:?}")]
     NotContiguous {
         shape: Vec<usize>,
         strides: Vec<usize>,
@@ -61,7 +61,7 @@ pub enum ProgramError {
         cause: serde_json::Error,
     },
     #[error(
-        "{}: expected a program of schema version {expected}, came {major}.{minor}, which torch {torch} wrote",
+        "{}: expected a program of schema version {expected}, got {major}.{minor}, which torch {torch} wrote",
         path.display()
     )]
     Version {
@@ -93,13 +93,13 @@ pub enum ProgramError {
     MissingWeight { name: String },
     #[error("weight {name:?} in the archive is not what the program says it is")]
     WrongWeight { name: String },
-    #[error("expected {} inputs ({}), came {came}", expected.len(), expected.join(", "))]
-    InputCount { expected: Vec<String>, came: usize },
-    #[error("input {name:?}: expected {expected}, came {came}")]
+    #[error("expected {} inputs ({}), got {got}", expected.len(), expected.join(", "))]
+    InputCount { expected: Vec<String>, got: usize },
+    #[error("input {name:?}: expected {expected}, got {got}")]
     Input {
         name: String,
         expected: String,
-        came: String,
+        got: String,
     },
     #[error("{target} (node {node:?}{}): {cause}", in_module(module))]
     Operator {

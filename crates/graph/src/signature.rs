@@ -151,7 +151,7 @@ impl Signature {
             .collect();
         if destinations.len() != module.graph.outputs.len() {
             return Err(ProgramError::Malformed(format!(
-                "expected an output for each of {} specifications, came {}",
+                "expected an output for each of {} specifications, got {}",
                 destinations.len(),
                 module.graph.outputs.len(),
             )));
@@ -177,7 +177,7 @@ impl Signature {
         if given.len() != self.inputs.len() {
             return Err(ProgramError::InputCount {
                 expected: self.inputs.iter().map(|input| input.name.clone()).collect(),
-                came: given.len(),
+                got: given.len(),
             });
         }
         let mut symbols = HashMap::new();
@@ -185,7 +185,7 @@ impl Signature {
             let fail = |expected: String| ProgramError::Input {
                 name: input.name.clone(),
                 expected,
-                came: value.kind(),
+                got: value.kind(),
             };
             match (&input.kind, value) {
                 (InputKind::Tensor { dtype, shape }, Value::Tensor(tensor)) => {

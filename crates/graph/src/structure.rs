@@ -46,7 +46,7 @@ fn parse(serialised: &str) -> Result<Spec, ProgramError> {
         .map_err(|error| ProgramError::Malformed(format!("the structure of a call: {error}")))?;
     if version != 1 {
         return Err(ProgramError::Malformed(format!(
-            "expected structures of version 1, came {version}"
+            "expected structures of version 1, got {version}"
         )));
     }
     Ok(spec)

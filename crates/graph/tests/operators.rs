@@ -140,7 +140,7 @@ fn recurrent() {
 }
 
 /// Core operators that no program which runs forward has, and why.
-const MISSING_CORE: [(&str, &str); 8] = [
+const MISSING_CORE: [(&str, &str); 9] = [
     ("aten._adaptive_avg_pool2d_backward.default", BACKWARD),
     ("aten.atan2.out", "export gives `aten.atan2.default`"),
     ("aten.avg_pool2d_backward.default", BACKWARD),
@@ -149,6 +149,10 @@ const MISSING_CORE: [(&str, &str); 8] = [
     ("aten.max_pool2d_with_indices_backward.default", BACKWARD),
     ("aten.native_group_norm_backward.default", BACKWARD),
     ("aten.native_layer_norm_backward.default", BACKWARD),
+    (
+        "aten.resize_.default",
+        "export writes a tensor of the new size instead",
+    ),
 ];
 const BACKWARD: &str = "part of a backward pass";
 

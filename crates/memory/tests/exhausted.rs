@@ -73,7 +73,6 @@ fn a_touch_ends_with_a_message() {
         let (end, words) = run(|| {
             let registration = space(backend);
             let mut taken = Taken::default();
-            // The first uses mappings that were kept for it.
             for chunk in [1, 3] {
                 taken.leave(0);
                 byte(registration.space(), chunk);
@@ -138,8 +137,9 @@ fn a_refused_publish_or_withdraw_changes_nothing() {
             for spare in 0..14 {
                 let registration = space(backend);
                 let space = registration.space();
-                // Takes what the space has kept for it.
+                // What the space has kept is spent, as the pager would after a refusal, and then taken too.
                 taken.leave(0);
+                space.spend_spare();
                 assert_eq!(byte(space, 3), 3);
                 taken.leave(spare);
                 let done = space.publish(1).is_ok();

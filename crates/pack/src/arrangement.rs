@@ -44,7 +44,7 @@ impl Arrangement {
     pub fn new(checkpoint: &Checkpoint, options: &Options) -> Result<Self, PackError> {
         let chunk_bytes = options.chunk_bytes;
         if !chunk_bytes.is_power_of_two() || !(FRAME_BYTES..=64 << 20).contains(&chunk_bytes) {
-            return Err(PackError::ChunkBytes { came: chunk_bytes });
+            return Err(PackError::ChunkBytes { got: chunk_bytes });
         }
         let order = match &options.order {
             Some(order) => order.arrange(&checkpoint.tensors)?,

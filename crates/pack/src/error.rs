@@ -28,7 +28,7 @@ pub enum PackError {
     },
 
     #[error(
-        "{}: expected a folder without a finished packed checkpoint, came one that is of something else or can't be \
+        "{}: expected a folder without a finished packed checkpoint, got one that is of something else or can't be \
          read; choose another folder, or overwrite it (--overwrite)",
         folder.display()
     )]
@@ -41,39 +41,39 @@ pub enum PackError {
     Busy { folder: PathBuf },
 
     #[error(
-        "{}: expected no file of this name or one of the same content, came another; move it away or choose another \
+        "{}: expected no file of this name or one of the same content, got another; move it away or choose another \
          folder",
         path.display()
     )]
     Companion { path: PathBuf },
 
     #[error(
-        "{}: expected a source that stays as it is while it is packed, came another one in its place; pack it again",
+        "{}: expected a source that stays as it is while it is packed, got another one in its place; pack it again",
         source_path.display()
     )]
     Changed { source_path: PathBuf },
 
-    #[error("{}: expected a JSON list of tensor names, or an object with one in \"tensors\", came {came}", path.display())]
-    Order { path: PathBuf, came: String },
+    #[error("{}: expected a JSON list of tensor names, or an object with one in \"tensors\", got {got}", path.display())]
+    Order { path: PathBuf, got: String },
 
     #[error(
-        "expected an order of this checkpoint's tensors, came {count} names that it doesn't have: {}",
+        "expected an order of this checkpoint's tensors, got {count} names that it doesn't have: {}",
         names.join(", ")
     )]
     UnknownNames { count: usize, names: Vec<String> },
 
-    #[error("expected chunks of a power of two of bytes from 256 KiB to 64 MiB, came {came}")]
-    ChunkBytes { came: u64 },
+    #[error("expected chunks of a power of two of bytes from 256 KiB to 64 MiB, got {got}")]
+    ChunkBytes { got: u64 },
 
-    #[error("tensor {tensor:?}: expected a tensor that can be converted to {wanted}, came {came}")]
+    #[error("tensor {tensor:?}: expected a tensor that can be converted to {wanted}, got {got}")]
     Convert {
         tensor: String,
         wanted: String,
-        came: String,
+        got: String,
     },
 
     #[error(
-        "{}: expected what was written, came something else: {damage}; the disk or its file system is failing",
+        "{}: expected what was written, got something else: {damage}; the disk or its file system is failing",
         path.display()
     )]
     Written { path: PathBuf, damage: Box<Damage> },
@@ -81,14 +81,14 @@ pub enum PackError {
     #[error("{} pieces are damaged; the first: {first}", count)]
     Damaged { count: u64, first: Box<Damage> },
 
-    #[error("tensor {tensor:?}: expected a packed checkpoint that decodes, came {reason}")]
+    #[error("tensor {tensor:?}: expected a packed checkpoint that decodes, got {reason}")]
     Decode { tensor: String, reason: String },
 
-    #[error("{}: expected a folder without safetensors files, came {name:?}; choose another folder", folder.display())]
+    #[error("{}: expected a folder without safetensors files, got {name:?}; choose another folder", folder.display())]
     NotEmpty { folder: PathBuf, name: String },
 
     #[error(
-        "expected a code that decodes to the weights, came another: this is a defect of weightstream or of memory"
+        "expected a code that decodes to the weights, got another: this is a defect of weightstream or of memory"
     )]
     Coding,
 

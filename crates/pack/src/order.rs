@@ -25,9 +25,9 @@ impl Order {
     /// A file that can't be read, or anything else in it.
     pub fn read(path: &Path) -> Result<Self, PackError> {
         let text = read_small(path, MAX_ORDER)?;
-        let wrong = |came: String| PackError::Order {
+        let wrong = |got: String| PackError::Order {
             path: path.to_owned(),
-            came,
+            got,
         };
         let mut value: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;

@@ -30,7 +30,7 @@ pub struct Damage {
     pub offset: u64,
     /// How long it is, in bytes.
     pub length: u64,
-    /// What was expected and what came.
+    /// What was expected and what got.
     pub reason: String,
 }
 
@@ -150,7 +150,7 @@ fn check(packed: &Packed, chunk: u64, bytes: &[u8]) -> (u64, u64, Vec<Damage>) {
             Some(stored) => frame
                 .decode(stored, &mut weights)
                 .map_err(|error| error.to_string()),
-            None => Err("expected bytes that can be read, came an error".to_owned()),
+            None => Err("expected bytes that can be read, got an error".to_owned()),
         };
         if let Err(reason) = checked {
             damages.push(damage(packed, &frame, reason));

@@ -21,16 +21,16 @@ pub enum TextError {
     TokenizerFile { path: PathBuf, cause: String },
     #[error("the tokenizer can't {action}: {cause}")]
     Tokenizer { action: &'static str, cause: String },
-    #[error("expected a prompt, came one of no tokens")]
+    #[error("expected a prompt, got one of no tokens")]
     Empty,
     #[error(
-        "expected at most {room} more tokens, which is what the model's cache has room for, came {came}"
+        "expected at most {room} more tokens, which is what the model's cache has room for, got {got}"
     )]
-    Room { room: usize, came: usize },
+    Room { room: usize, got: usize },
     #[error("the logits after {position} tokens are not numbers")]
     NotFinite { position: usize },
-    #[error("expected {expected}, came {came}")]
-    Sampling { expected: &'static str, came: f64 },
+    #[error("expected {expected}, got {got}")]
+    Sampling { expected: &'static str, got: f64 },
 }
 
 impl From<OperatorError> for TextError {

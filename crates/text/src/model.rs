@@ -157,7 +157,7 @@ impl<'m> Conversation<'m> {
         {
             return Err(TextError::Room {
                 room,
-                came: tokens.len(),
+                got: tokens.len(),
             });
         }
         let mut logits = Err(TextError::Empty);

@@ -40,13 +40,13 @@ impl Sampler {
         if !(0.0..=f32::MAX).contains(&sampling.temperature) {
             return Err(TextError::Sampling {
                 expected: "a temperature of 0 or more",
-                came: sampling.temperature.into(),
+                got: sampling.temperature.into(),
             });
         }
         if !(f32::MIN_POSITIVE..=1.0).contains(&sampling.top_p) {
             return Err(TextError::Sampling {
                 expected: "a top-p above 0 and up to 1",
-                came: sampling.top_p.into(),
+                got: sampling.top_p.into(),
             });
         }
         Ok(Self {

@@ -105,7 +105,7 @@ def scale(
     if context.invoked_subcommand:
         return
     if dtype not in DTYPES:
-        raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}, came {dtype}")
+        raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}, got {dtype}")
     folder = folder_of(gigabytes, dtype, cache)
     found: dict[tuple[float, int], list[dict[str, Any]]] = {}
     for _ in range(rounds):

@@ -37,7 +37,7 @@ def simulate(model: WorldModel, plans: Sequence[Plan], frames: int) -> Iterator[
     if not plans:
         raise ValueError("expected at least one plan")
     if not context < frames <= LONGEST:
-        raise ValueError(f"expected more than {context} and at most {LONGEST} frames, came {frames}")
+        raise ValueError(f"expected more than {context} and at most {LONGEST} frames, got {frames}")
     return _pieces(model, plans, frames)
 
 

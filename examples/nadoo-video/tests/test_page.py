@@ -107,5 +107,5 @@ def test_plans_are_edited_and_errors_told(page):
     page.locator("#steps li input").last.fill("99")
     page.locator("#steps li input").last.press("Tab")
     page.click("#run")
-    page.wait_for_function("document.querySelector('#message').textContent.includes('came 99')")
+    page.wait_for_function("document.querySelector('#message').textContent.includes('got 99')")
     assert page.wrong == []

@@ -28,6 +28,8 @@ def install_hooks(
     streamed: Streamed,
 ) -> list[RemovableHandle]:
     """Report passes of `module` (block 0) to `weights`, and those of each block (1, 2, ...) to its own."""
+    # A graph that was compiled for a model without these hooks, of the same class, is not for this one.
+    torch._dynamo.config.skip_nnmodule_hook_guards = False
     handles = []
     first = _FirstPass(weights)
     everything: list[tuple[nn.Module, DeviceWeights | SplitWeights]] = [(module, weights), *blocks]

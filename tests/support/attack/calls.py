@@ -10,7 +10,7 @@ import transformers
 import weightstream as ws
 from transformers.models.llama import modeling_llama  # noqa: F401  (before the fork, not in each case)
 
-MEMORY = "4MiB"
+MEMORY = "8MiB"
 
 
 def load(path: Path) -> None:

@@ -71,10 +71,10 @@ impl<'b> Cursor<'b> {
         }
     }
 
-    pub fn malformed(&self, came: String) -> PackedError {
+    pub fn malformed(&self, got: String) -> PackedError {
         PackedError::Malformed {
             section: self.section,
-            came,
+            got,
         }
     }
 

@@ -8,52 +8,52 @@ use crate::Dtype;
 #[allow(missing_docs)] // the fields are what the message says
 pub enum PackedError {
     #[error(
-        "expected a manifest of a packed checkpoint, which begins with {expected:02x?}, came {came:02x?}"
+        "expected a manifest of a packed checkpoint, which begins with {expected:02x?}, got {got:02x?}"
     )]
-    Magic { expected: [u8; 8], came: Vec<u8> },
+    Magic { expected: [u8; 8], got: Vec<u8> },
 
-    #[error("expected format version {expected}, came {came}; a newer weightstream reads it")]
-    Version { expected: u32, came: u32 },
+    #[error("expected format version {expected}, got {got}; a newer weightstream reads it")]
+    Version { expected: u32, got: u32 },
 
     #[error(
-        "expected no required features but those known ({known:#x}), came {came:#x}; a newer weightstream reads it"
+        "expected no required features but those known ({known:#x}), got {got:#x}; a newer weightstream reads it"
     )]
-    Features { known: u64, came: u64 },
+    Features { known: u64, got: u64 },
 
     #[error(
-        "expected no required section but those known, came {came:?}; a newer weightstream reads it"
+        "expected no required section but those known, got {got:?}; a newer weightstream reads it"
     )]
-    Section { came: String },
+    Section { got: String },
 
     #[error(
-        "expected a manifest of {expected} bytes, came {came}; it is truncated or was appended to"
+        "expected a manifest of {expected} bytes, got {got}; it is truncated or was appended to"
     )]
-    Length { expected: u64, came: u64 },
+    Length { expected: u64, got: u64 },
 
-    #[error("manifest: expected the BLAKE3 digest {expected}, came {came}; it is damaged")]
-    Digest { expected: String, came: String },
+    #[error("manifest: expected the BLAKE3 digest {expected}, got {got}; it is damaged")]
+    Digest { expected: String, got: String },
 
-    #[error("manifest, section {section:?}: expected what docs/format.md says, came {came}")]
-    Malformed { section: &'static str, came: String },
+    #[error("manifest, section {section:?}: expected what docs/format.md says, got {got}")]
+    Malformed { section: &'static str, got: String },
 
-    #[error("manifest: expected a section {section:?}, came none")]
+    #[error("manifest: expected a section {section:?}, got none")]
     MissingSection { section: &'static str },
 
-    #[error("manifest: expected a file beside the manifest, came {name:?}")]
+    #[error("manifest: expected a file beside the manifest, got {name:?}")]
     FileOutside { name: String },
 
-    #[error("manifest, chunk {chunk}: expected {expected}, came {came}")]
+    #[error("manifest, chunk {chunk}: expected {expected}, got {got}")]
     Chunk {
         chunk: u64,
         expected: &'static str,
-        came: String,
+        got: String,
     },
 
-    #[error("tensor {tensor:?}: expected a dtype of the safetensors format, came {dtype:?}")]
+    #[error("tensor {tensor:?}: expected a dtype of the safetensors format, got {dtype:?}")]
     UnknownDtype { tensor: String, dtype: String },
 
     #[error(
-        "tensor {tensor:?}: expected a whole number of bytes below 2^61, came {dtype} {shape:?}"
+        "tensor {tensor:?}: expected a whole number of bytes below 2^61, got {dtype} {shape:?}"
     )]
     ImpossibleShape {
         tensor: String,
@@ -62,7 +62,7 @@ pub enum PackedError {
     },
 
     #[error(
-        "tensor {tensor:?}: expected an end within the {weights} bytes of weights, came {length} bytes at {address}"
+        "tensor {tensor:?}: expected an end within the {weights} bytes of weights, got {length} bytes at {address}"
     )]
     OutsideWeights {
         tensor: String,
@@ -71,13 +71,13 @@ pub enum PackedError {
         length: u64,
     },
 
-    #[error("tensor {tensor:?}: expected one, came two")]
+    #[error("tensor {tensor:?}: expected one, got two")]
     Duplicate { tensor: String },
 
-    #[error("{}: expected {expected} bytes, came {came}; the file is truncated or not this checkpoint's", file.display())]
+    #[error("{}: expected {expected} bytes, got {got}; the file is truncated or not this checkpoint's", file.display())]
     FileLength {
         file: PathBuf,
         expected: u64,
-        came: u64,
+        got: u64,
     },
 }

@@ -277,24 +277,24 @@ impl Manifest {
         let mut filled = vec![0_u64; self.files.len()];
         let last = self.chunks.len().saturating_sub(1);
         for (number, chunk) in self.chunks.iter().enumerate() {
-            let wrong = |expected, came| PackedError::Chunk {
+            let wrong = |expected, got| PackedError::Chunk {
                 chunk: number as u64,
                 expected,
-                came,
+                got,
             };
             let Some(end) = filled.get_mut(chunk.file as usize) else {
                 return Err(wrong("a file of the table", format!("file {}", chunk.file)));
             };
             if chunk.offset != *end {
-                let came = format!("offset {} where {end} is free", chunk.offset);
-                return Err(wrong("chunks one after another in their file", came));
+                let got = format!("offset {} where {end} is free", chunk.offset);
+                return Err(wrong("chunks one after another in their file", got));
             }
             let (mut address, mut stored) = (0_u64, 0_u64);
             for _ in 0..chunk.frames {
                 let Some(frame) = frames.next() else {
                     return Err(wrong("as many frames as it says", "fewer".into()));
                 };
-                check_frame(frame, address).map_err(|(expected, came)| wrong(expected, came))?;
+                check_frame(frame, address).map_err(|(expected, got)| wrong(expected, got))?;
                 address += u64::from(frame.length);
                 stored += u64::from(frame.stored_length);
             }
@@ -321,14 +321,14 @@ impl Manifest {
         if frames.next().is_some() {
             return Err(PackedError::Malformed {
                 section: "frames",
-                came: "frames that no chunk has".into(),
+                got: "frames that no chunk has".into(),
             });
         }
         for (file, filled) in self.files.iter().zip(filled) {
             if file.length != filled {
                 return Err(PackedError::Malformed {
                     section: "files",
-                    came: format!(
+                    got: format!(
                         "{:?} of {} bytes, with chunks for {filled}",
                         file.name, file.length
                     ),
@@ -408,8 +408,8 @@ impl FrameRow {
 fn check_frame(frame: &FrameRow, address: u64) -> Result<(), (&'static str, String)> {
     let length = u64::from(frame.length);
     if length == 0 || address % FRAME_BYTES + length > FRAME_BYTES {
-        let came = format!("{length} bytes at {address}");
-        return Err(("frames that don't cross a multiple of 256 KiB", came));
+        let got = format!("{length} bytes at {address}");
+        return Err(("frames that don't cross a multiple of 256 KiB", got));
     }
     if !address.is_multiple_of(FRAME_ALIGNMENT) {
         return Err((
@@ -420,10 +420,10 @@ fn check_frame(frame: &FrameRow, address: u64) -> Result<(), (&'static str, Stri
     if frame.coded_length > frame.stored_length
         || !u64::from(frame.stored_length).is_multiple_of(FRAME_ALIGNMENT)
     {
-        let came = format!("{} of {} bytes", frame.coded_length, frame.stored_length);
+        let got = format!("{} of {} bytes", frame.coded_length, frame.stored_length);
         return Err((
             "a code within stored bytes, which are a multiple of 64",
-            came,
+            got,
         ));
     }
     // What no encoder writes would only make a reader take memory. A last frame's padding reaches to 4096.
@@ -434,8 +434,8 @@ fn check_frame(frame: &FrameRow, address: u64) -> Result<(), (&'static str, Stri
         ));
     }
     if frame.code == Code::Raw && frame.coded_length != frame.length {
-        let came = format!("{} for {length}", frame.coded_length);
-        return Err(("as many raw bytes as weights", came));
+        let got = format!("{} for {length}", frame.coded_length);
+        return Err(("as many raw bytes as weights", got));
     }
     Ok(())
 }
@@ -446,7 +446,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, PackedError> {
     if !bytes.starts_with(&MAGIC) {
         return Err(PackedError::Magic {
             expected: MAGIC,
-            came: bytes.iter().take(8).copied().collect(),
+            got: bytes.iter().take(8).copied().collect(),
         });
     }
     header.take(MAGIC.len())?;
@@ -454,7 +454,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, PackedError> {
     if version != VERSION {
         return Err(PackedError::Version {
             expected: VERSION,
-            came: version,
+            got: version,
         });
     }
     let count = header.u32()?;
@@ -462,7 +462,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, PackedError> {
     if required & !KNOWN_FEATURES != 0 {
         return Err(PackedError::Features {
             known: KNOWN_FEATURES,
-            came: required,
+            got: required,
         });
     }
     let _optional = header.u64()?;
@@ -470,19 +470,19 @@ fn sections(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, PackedError> {
     if length != bytes.len() as u64 {
         return Err(PackedError::Length {
             expected: length,
-            came: bytes.len() as u64,
+            got: bytes.len() as u64,
         });
     }
     header.zeros(HEADER - 40)?;
     let (content, digest) = bytes
         .split_last_chunk::<DIGEST>()
         .ok_or_else(|| header.malformed("no digest".into()))?;
-    let came = blake3::hash(content);
+    let got = blake3::hash(content);
     // Constant time, which costs nothing here.
-    if came != blake3::Hash::from_bytes(*digest) {
+    if got != blake3::Hash::from_bytes(*digest) {
         return Err(PackedError::Digest {
             expected: blake3::Hash::from_bytes(*digest).to_hex().to_string(),
-            came: came.to_hex().to_string(),
+            got: got.to_hex().to_string(),
         });
     }
     if count > MAX_SECTIONS {
@@ -502,7 +502,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<(&str, &[u8])>, PackedError> {
         expected = end;
         if !KINDS.contains(&kind) {
             if flags & REQUIRED != 0 {
-                return Err(PackedError::Section { came: kind.into() });
+                return Err(PackedError::Section { got: kind.into() });
             }
             continue;
         }

@@ -35,11 +35,11 @@ pub struct Frame {
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says
 pub enum FrameError {
-    #[error("expected {expected} bytes, came {came}")]
-    Length { expected: usize, came: usize },
+    #[error("expected {expected} bytes, got {got}")]
+    Length { expected: usize, got: usize },
 
-    #[error("expected the checksum {expected:016x}, came {came:016x}; the bytes are damaged")]
-    Checksum { expected: u64, came: u64 },
+    #[error("expected the checksum {expected:016x}, got {got:016x}; the bytes are damaged")]
+    Checksum { expected: u64, got: u64 },
 
     #[error(transparent)]
     Code(#[from] DecodeError),
@@ -59,14 +59,14 @@ impl Frame {
         if stored.len() != self.stored_length as usize {
             return Err(FrameError::Length {
                 expected: self.stored_length as usize,
-                came: stored.len(),
+                got: stored.len(),
             });
         }
-        let came = checksum(stored);
-        if came != self.checksum {
+        let got = checksum(stored);
+        if got != self.checksum {
             return Err(FrameError::Checksum {
                 expected: self.checksum,
-                came,
+                got,
             });
         }
         Ok(())
@@ -90,14 +90,14 @@ impl Frame {
         if weights.len() != self.length as usize {
             return Err(FrameError::Length {
                 expected: self.length as usize,
-                came: weights.len(),
+                got: weights.len(),
             });
         }
         let coded = stored
             .get(..self.coded_length as usize)
             .ok_or(FrameError::Length {
                 expected: self.coded_length as usize,
-                came: stored.len(),
+                got: stored.len(),
             })?;
         match self.code {
             Code::Raw if coded.len() == weights.len() => {
@@ -106,7 +106,7 @@ impl Frame {
             }
             Code::Raw => Err(FrameError::Length {
                 expected: weights.len(),
-                came: coded.len(),
+                got: coded.len(),
             }),
             Code::Exponent => Ok(weightstream_codec::decode(coded, weights)?),
         }

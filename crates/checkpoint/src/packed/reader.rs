@@ -60,12 +60,12 @@ impl Packed {
         let mut files = Vec::with_capacity(manifest.files.len());
         for file in &manifest.files {
             let data = inside(folder, &file.name)?;
-            let (_, came) = open_regular(&data)?;
-            if came != file.length {
+            let (_, got) = open_regular(&data)?;
+            if got != file.length {
                 return Err(failed(PackedError::FileLength {
                     file: data,
                     expected: file.length,
-                    came,
+                    got,
                 }));
             }
             files.push(data);

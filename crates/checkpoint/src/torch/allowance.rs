@@ -25,7 +25,7 @@ impl Allowance {
     pub fn take(&mut self, bytes: usize) -> Result<(), String> {
         let left = self.left.checked_sub(bytes).ok_or_else(|| {
             let whole = self.whole;
-            format!("expected a pickle of objects that take at most {whole} bytes, came more")
+            format!("expected a pickle of objects that take at most {whole} bytes, got more")
         })?;
         self.left = left;
         Ok(())

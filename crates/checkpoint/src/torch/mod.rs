@@ -38,8 +38,8 @@ pub fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
     if archive.get(&order).is_some() {
         let order = archive.read(&order, 16)?;
         if order != b"little" {
-            let came = String::from_utf8_lossy(&order).into_owned();
-            let reason = format!("expected little-endian weights, came {came}");
+            let got = String::from_utf8_lossy(&order).into_owned();
+            let reason = format!("expected little-endian weights, got {got}");
             return Err(failed(path, None, reason));
         }
     }
@@ -62,7 +62,7 @@ pub fn read(path: &Path, file: u32) -> Result<Header, CheckpointError> {
 
 /// The error of an old file.
 pub fn refuse_legacy(path: &Path) -> CheckpointError {
-    let reason = "expected a zip archive, as torch.save has written since version 1.6, came a bare pickle; \
+    let reason = "expected a zip archive, as torch.save has written since version 1.6, got a bare pickle; \
                   torch.save(torch.load(path, weights_only=True), path) makes one of it";
     failed(path, None, reason.to_owned())
 }
@@ -92,7 +92,7 @@ fn tensor(
         strides,
     } = view;
     let Some(record) = archive.get(&storage) else {
-        return Err(failed(format!("expected a record {storage:?}, came none")));
+        return Err(failed(format!("expected a record {storage:?}, got none")));
     };
     let Some(length) = dtype.bytes(&shape) else {
         return Err(CheckpointError::ImpossibleShape {
@@ -104,7 +104,7 @@ fn tensor(
     };
     if length > 0 && !is_contiguous(&shape, &strides) {
         return Err(failed(format!(
-            "expected a contiguous tensor, came one of shape {shape:?} with the strides {strides:?}; \
+            "expected a contiguous tensor, got one of shape {shape:?} with the strides {strides:?}; \
              save it with .contiguous()"
         )));
     }

@@ -86,7 +86,7 @@ struct Machine<'p> {
 /// The tensors in `pickle` by name. Those in nested containers are named by their keys and numbers, joined by dots.
 ///
 /// # Errors
-/// Says what was expected and what came.
+/// Says what was expected and what got.
 pub fn tensors(pickle: &[u8]) -> Result<Vec<(String, View)>, String> {
     let mut machine = Machine::new(pickle.len());
     let top = machine.run(pickle)?;
@@ -474,7 +474,7 @@ impl<'p> Machine<'p> {
     fn text(&self, value: Value) -> Result<&'p str, String> {
         match value {
             Value::Text(text) => Ok(self.texts[text]),
-            _ => Err("expected text in the pickle, came something else".into()),
+            _ => Err("expected text in the pickle, got something else".into()),
         }
     }
 
@@ -488,7 +488,7 @@ impl<'p> Machine<'p> {
     fn tuple(&self, value: Value) -> Result<&[Value], String> {
         match value {
             Value::Tuple(tuple) => Ok(&self.tuples[tuple]),
-            _ => Err("expected a tuple in the pickle, came something else".into()),
+            _ => Err("expected a tuple in the pickle, got something else".into()),
         }
     }
 
@@ -526,7 +526,7 @@ impl<'p> Machine<'p> {
             };
             if depth == MAX_DEPTH {
                 return Err(format!(
-                    "expected containers at most {MAX_DEPTH} deep, came more"
+                    "expected containers at most {MAX_DEPTH} deep, got more"
                 ));
             }
             for (key, value) in items {
@@ -556,7 +556,7 @@ fn numbered(items: &[Value]) -> Vec<(String, Value)> {
 fn number(value: Value) -> Result<u64, String> {
     match value {
         Value::Number(number) if number >= 0 => Ok(number as u64),
-        other => Err(format!("expected a size in the pickle, came {other:?}")),
+        other => Err(format!("expected a size in the pickle, got {other:?}")),
     }
 }
 
@@ -573,7 +573,7 @@ fn long(bytes: &[u8]) -> Value {
 
 fn refused(what: &str) -> String {
     format!(
-        "expected a pickle of tensors in dicts and lists, came {what}, which only executing it could make; \
+        "expected a pickle of tensors in dicts and lists, got {what}, which only executing it could make; \
          save the state_dict, best as safetensors"
     )
 }

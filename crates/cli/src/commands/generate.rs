@@ -64,7 +64,7 @@ pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliEr
     let mut stop = Tokenizer::ends(&file)?;
     for token in &arguments.stop {
         stop.push(tokenizer.token(token).ok_or_else(|| {
-            CliError::Program(format!("expected a token of the tokenizer, came {token:?}"))
+            CliError::Program(format!("expected a token of the tokenizer, got {token:?}"))
         })?);
     }
     let request = Request {

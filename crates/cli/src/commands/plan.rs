@@ -41,7 +41,7 @@ const IN_FLIGHT: usize = 6;
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..1e6).contains(&seconds) => Ok(seconds),
-        _ => Err(format!("expected seconds such as 0.25, came {text:?}")),
+        _ => Err(format!("expected seconds such as 0.25, got {text:?}")),
     }
 }
 

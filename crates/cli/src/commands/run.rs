@@ -133,7 +133,7 @@ fn inputs(program: &Program, given: &[Given]) -> Result<Vec<Value>, CliError> {
         let Some((number, input)) = wanted.and_then(|number| Some((number, program.inputs().get(number)?))) else {
             let names: Vec<_> = program.inputs().iter().map(|input| &input.name[..]).collect();
             return Err(CliError::Program(format!(
-                "expected inputs {}, came {}",
+                "expected inputs {}, got {}",
                 names.join(", "),
                 given.name.as_deref().unwrap_or("one more"),
             )));

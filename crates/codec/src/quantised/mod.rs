@@ -98,29 +98,27 @@ impl fmt::Display for Quantised {
     }
 }
 
-/// Blocks that can't be dequantised: what was expected and what came.
+/// Blocks that can't be dequantised: what was expected and what got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says
 pub enum DequantiseError {
-    #[error("expected whole {kind} blocks of {block} bytes, came {came} bytes")]
+    #[error("expected whole {kind} blocks of {block} bytes, got {got} bytes")]
     PartialBlock {
         kind: Quantised,
         block: usize,
-        came: usize,
+        got: usize,
     },
 
-    #[error(
-        "expected room for the {expected} bytes of {kind} blocks' values, came room for {came}"
-    )]
+    #[error("expected room for the {expected} bytes of {kind} blocks' values, got room for {got}")]
     Room {
         kind: Quantised,
         expected: usize,
-        came: usize,
+        got: usize,
     },
 
-    #[error("expected bf16, fp16 or fp32 to dequantise to, came {came:?}")]
-    Target { came: Element },
+    #[error("expected bf16, fp16 or fp32 to dequantise to, got {got:?}")]
+    Target { got: Element },
 }
 
 /// Writes the values that whole `blocks` stand for to `out`, as little-endian numbers of the dtype `to`.
@@ -136,13 +134,13 @@ pub fn dequantise(
     let width = match to {
         Element::Bf16 | Element::F16 => 2,
         Element::F32 => 4,
-        Element::Bytes => return Err(DequantiseError::Target { came: to }),
+        Element::Bytes => return Err(DequantiseError::Target { got: to }),
     };
     if !blocks.len().is_multiple_of(kind.bytes()) {
         return Err(DequantiseError::PartialBlock {
             kind,
             block: kind.bytes(),
-            came: blocks.len(),
+            got: blocks.len(),
         });
     }
     let expected = blocks.len() / kind.bytes() * kind.values() * width;
@@ -150,7 +148,7 @@ pub fn dequantise(
         return Err(DequantiseError::Room {
             kind,
             expected,
-            came: out.len(),
+            got: out.len(),
         });
     }
     Kernel::fastest().dequantise(kind, blocks, to, out);

@@ -42,7 +42,7 @@ macro_rules! readers {
                 Ok(match tensor.dtype() {
                     Dtype::BOOL => Self::U8(tensor.strided()?),
                     $(Dtype::$dtype => Self::$dtype(tensor.strided()?),)*
-                    came => return Err(not_a_number(came)),
+                    got => return Err(not_a_number(got)),
                 })
             }
         }
@@ -52,7 +52,7 @@ macro_rules! readers {
                 Ok(match tensor.dtype() {
                     Dtype::BOOL => Self::U8(tensor.elements_mut()?),
                     $(Dtype::$dtype => Self::$dtype(tensor.elements_mut()?),)*
-                    came => return Err(not_a_number(came)),
+                    got => return Err(not_a_number(got)),
                 })
             }
 
@@ -194,9 +194,9 @@ fn load<S: Convert<C>, C: Compute>(elements: &[S], offset: usize, step: usize, b
     }
 }
 
-fn not_a_number(came: Dtype) -> OperatorError {
+fn not_a_number(got: Dtype) -> OperatorError {
     OperatorError::Dtype {
         expected: "numbers".into(),
-        came,
+        got,
     }
 }

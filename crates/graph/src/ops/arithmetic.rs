@@ -305,7 +305,7 @@ fn divide_rounded(context: &Context, arguments: &Arguments, mode: &str) -> Resul
         other => Err(OperatorError::Argument {
             argument: "rounding_mode",
             expected: "floor or trunc",
-            came: other.into(),
+            got: other.into(),
         }),
     }
 }

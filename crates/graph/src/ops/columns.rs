@@ -43,7 +43,7 @@ impl Windows {
                 .map(|rest| rest / stride[dim] + 1)
                 .ok_or_else(|| OperatorError::Shape {
                     expected: format!("at least {reach} entries with the padding"),
-                    came: image.to_vec(),
+                    got: image.to_vec(),
                 })?;
         }
         Ok(Self {

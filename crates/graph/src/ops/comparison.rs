@@ -218,7 +218,7 @@ fn chosen(context: &Context, dtype: Dtype, operands: [&crate::Tensor; 3]) -> Res
     if !matches!(condition.dtype(), Dtype::BOOL | Dtype::U8) {
         return Err(OperatorError::Dtype {
             expected: "BOOL".into(),
-            came: condition.dtype(),
+            got: condition.dtype(),
         });
     }
     let shape = broadcast_shapes(

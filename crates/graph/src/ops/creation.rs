@@ -136,10 +136,10 @@ fn arange(context: &Context, arguments: Arguments) -> Results {
         .iter()
         .all(|name| !matches!(arguments.get(name), Some(Value::Float(_))));
     let dtype = given(&arguments, if whole { Dtype::I64 } else { Dtype::F32 })?;
-    let wrong = |came: f64| OperatorError::Argument {
+    let wrong = |got: f64| OperatorError::Argument {
         argument: "step",
         expected: "a step that leads from the start to the end",
-        came: came.to_string(),
+        got: got.to_string(),
     };
     if whole {
         let (start, end) = (arguments.int_or("start", 0)?, arguments.int("end")?);

@@ -97,7 +97,7 @@ fn divisor(
         (other, _) => Err(OperatorError::Argument {
             argument: "norm",
             expected: "backward, ortho or forward",
-            came: other.into(),
+            got: other.into(),
         }),
     }
 }

@@ -99,7 +99,7 @@ pub(super) fn places(
     ) {
         return Err(OperatorError::Dtype {
             expected: "integers to index with".into(),
-            came: tensor.dtype(),
+            got: tensor.dtype(),
         });
     }
     let indices = context.cast(tensor, Dtype::I64)?;
@@ -446,9 +446,9 @@ fn put(
             let a = *old;
             combined!(i32, a, new, a.wrapping_add(new))
         }),
-        came => Err(OperatorError::Dtype {
+        got => Err(OperatorError::Dtype {
             expected: "numbers that can be combined".into(),
-            came,
+            got,
         }),
     }
 }
@@ -659,7 +659,7 @@ fn scatter_reduce(context: &Context, arguments: Arguments) -> Results {
             return Err(OperatorError::Argument {
                 argument: "reduce",
                 expected: "sum, mean, prod, amax or amin",
-                came: other.into(),
+                got: other.into(),
             });
         }
     };

@@ -76,10 +76,10 @@ fn matrix_norm(context: &Context, arguments: Arguments) -> Results {
         None => Value::Text("fro".into()),
         Some(order) => order.clone(),
     };
-    let unknown = |came: String| OperatorError::Argument {
+    let unknown = |got: String| OperatorError::Argument {
         argument: "ord",
         expected: "fro, 1, -1 or an infinity",
-        came,
+        got,
     };
     let number = match &order {
         Value::Text(name) if name == "fro" => {
@@ -215,7 +215,7 @@ impl Solved {
     fn inverse(&self, context: &Context) -> Result<Tensor, OperatorError> {
         if self.determinants.contains(&0.0) {
             return Err(OperatorError::Unsupported(
-                "expected matrices that have an inverse, came a singular one".into(),
+                "expected matrices that have an inverse, got a singular one".into(),
             ));
         }
         let mut shape = self.batch.clone();

@@ -105,7 +105,7 @@ pub(super) fn reduction(arguments: &Arguments) -> Result<Reduction, OperatorErro
         other => Err(OperatorError::Argument {
             argument: "reduction",
             expected: "0 (none), 1 (mean) or 2 (sum)",
-            came: other.to_string(),
+            got: other.to_string(),
         }),
     }
 }

@@ -136,13 +136,13 @@ fn multiplied(
     if depth != inner {
         return Err(OperatorError::Shape {
             expected: format!("{depth} rows to multiply {:?} with", a.shape()),
-            came: b.shape().to_vec(),
+            got: b.shape().to_vec(),
         });
     }
     if a.dtype() != b.dtype() {
         return Err(OperatorError::Dtype {
             expected: a.dtype().to_string(),
-            came: b.dtype(),
+            got: b.dtype(),
         });
     }
     let batch = broadcast_shapes(&a.shape()[..left], &b.shape()[..right])?;
@@ -181,7 +181,7 @@ fn multiplied(
         Some(bias) => {
             return Err(OperatorError::Shape {
                 expected: format!("{columns} biases"),
-                came: vec![bias.len()],
+                got: vec![bias.len()],
             });
         }
         None => Bias::None,

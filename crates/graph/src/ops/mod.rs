@@ -108,7 +108,7 @@ impl Forms {
             _ if !complex::is_among(&arguments) => (self.real)(context, arguments),
             Some(complex) => complex(context, arguments),
             None => Err(OperatorError::Unsupported(
-                "expected real numbers, came complex ones".into(),
+                "expected real numbers, got complex ones".into(),
             )),
         }
     }

@@ -30,7 +30,7 @@ pub fn as_tensor(
         other => Err(OperatorError::Argument {
             argument: name,
             expected: "a tensor or a number",
-            came: other.kind(),
+            got: other.kind(),
         }),
     }
 }
@@ -55,10 +55,10 @@ pub fn is_floating(dtype: Dtype) -> bool {
 }
 
 /// A shape that can't be computed with.
-pub fn wrong_shape(expected: impl Into<String>, came: &Tensor) -> OperatorError {
+pub fn wrong_shape(expected: impl Into<String>, got: &Tensor) -> OperatorError {
     OperatorError::Shape {
         expected: expected.into(),
-        came: came.shape().to_vec(),
+        got: got.shape().to_vec(),
     }
 }
 
@@ -67,7 +67,7 @@ pub fn size(name: &'static str, value: i64) -> Result<usize, OperatorError> {
     usize::try_from(value).map_err(|_| OperatorError::Argument {
         argument: name,
         expected: "no negative number",
-        came: value.to_string(),
+        got: value.to_string(),
     })
 }
 
@@ -142,9 +142,9 @@ macro_rules! with_real {
                 type $type = half::f16;
                 $body
             }
-            came => Err($crate::OperatorError::Dtype {
+            got => Err($crate::OperatorError::Dtype {
                 expected: "F32, BF16 or F16".into(),
-                came,
+                got,
             }),
         }
     };
@@ -195,9 +195,9 @@ macro_rules! with_element {
                 type $type = [f32; 2];
                 $body
             }
-            came => Err($crate::OperatorError::Dtype {
+            got => Err($crate::OperatorError::Dtype {
                 expected: "numbers".into(),
-                came,
+                got,
             }),
         }
     };

@@ -208,7 +208,7 @@ impl Sliding {
             .filter(|&outputs| outputs > 0)
             .ok_or_else(|| OperatorError::Shape {
                 expected: format!("at least {reach} entries with the padding"),
-                came: vec![entries],
+                got: vec![entries],
             })?;
         let windows = (0..outputs).map(|output| {
             let start = output * stride;

@@ -97,9 +97,9 @@ fn digits(dtype: Dtype) -> Result<u32, OperatorError> {
     match dtype {
         Dtype::F64 => Ok(53),
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(24),
-        came => Err(OperatorError::Dtype {
+        got => Err(OperatorError::Dtype {
             expected: "F64, F32, F16 or BF16".into(),
-            came,
+            got,
         }),
     }
 }
@@ -181,7 +181,7 @@ fn integers(context: &Context, shape: &[usize], dtype: Dtype, low: i64, high: i6
         return Err(OperatorError::Argument {
             argument: "high",
             expected: "more than the lowest number",
-            came: high.to_string(),
+            got: high.to_string(),
         });
     }
     let drawn = context.empty(Dtype::I64, shape)?;

@@ -354,7 +354,7 @@ fn pad(context: &Context, arguments: Arguments) -> Results {
         other => Err(OperatorError::Argument {
             argument: "mode",
             expected: "constant, reflect, replicate or circular",
-            came: other.into(),
+            got: other.into(),
         }),
     }
 }

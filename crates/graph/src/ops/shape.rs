@@ -621,7 +621,7 @@ fn repeat(context: &Context, arguments: Arguments) -> Results {
     let shape: Vec<usize> = repeats
         .iter()
         .zip(&padded)
-        .map(|(repeats, size)| repeats * size)
+        .map(|(repeats, size)| repeats.saturating_mul(*size))
         .collect();
     let copy = context.copied(&raised.expand(&pairs)?)?;
     one(shaped(context, &copy, &shape)?)
@@ -853,7 +853,7 @@ fn view_dtype(_: &Context, arguments: Arguments) -> Results {
     if crate::itemsize(dtype) != tensor.itemsize() {
         return Err(OperatorError::Dtype {
             expected: format!("as many bytes as {dtype} has"),
-            came: tensor.dtype(),
+            got: tensor.dtype(),
         });
     }
     one(Tensor::new(

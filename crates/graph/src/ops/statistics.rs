@@ -150,7 +150,7 @@ fn quantile(context: &Context, arguments: &Arguments, ignore_nan: bool) -> Resul
         return Err(OperatorError::Argument {
             argument: "interpolation",
             expected: "linear, lower, higher, midpoint or nearest",
-            came: method.into(),
+            got: method.into(),
         });
     }
     if wanted.iter().any(|share| !(0.0..=1.0).contains(share)) || source.count() == 0 {

@@ -155,7 +155,7 @@ fn number(value: &Value) -> Result<f64, OperatorError> {
         Value::Float(value) => Ok(*value),
         Value::Bool(value) => Ok(f64::from(u8::from(*value))),
         other => Err(OperatorError::Unsupported(format!(
-            "expected a number, came {}",
+            "expected a number, got {}",
             other.kind()
         ))),
     }

@@ -18,7 +18,7 @@ impl Tensor {
         if !self.is_complex() {
             return Err(OperatorError::Dtype {
                 expected: Dtype::C64.to_string(),
-                came: self.dtype,
+                got: self.dtype,
             });
         }
         let mut shape = self.shape.clone();
@@ -52,7 +52,7 @@ impl Tensor {
                 .all(|(stride, &size)| stride.is_multiple_of(2) || size <= 1);
         if !fits {
             return Err(OperatorError::Unsupported(format!(
-                "expected pairs of F32 side by side, came {self:?}"
+                "expected pairs of F32 side by side, got {self:?}"
             )));
         }
         let last = self.rank() - 1;

@@ -196,7 +196,7 @@ impl Tensor {
         if self.count() != 1 {
             return Err(OperatorError::Shape {
                 expected: "one element".into(),
-                came: self.shape.clone(),
+                got: self.shape.clone(),
             });
         }
         macro_rules! first {
@@ -212,10 +212,10 @@ impl Tensor {
             Dtype::I16 => first!(i16, f64::from),
             Dtype::I8 => first!(i8, f64::from),
             Dtype::U8 | Dtype::BOOL => first!(u8, f64::from),
-            came => {
+            got => {
                 return Err(OperatorError::Dtype {
                     expected: "numbers".into(),
-                    came,
+                    got,
                 });
             }
         };
@@ -243,7 +243,7 @@ impl Tensor {
         }
         Err(OperatorError::Dtype {
             expected: T::DTYPE.to_string(),
-            came: self.dtype,
+            got: self.dtype,
         })
     }
 
@@ -286,7 +286,7 @@ pub fn element_count(shape: &[usize]) -> Result<usize, OperatorError> {
         .is_some_and(|bytes| bytes <= isize::MAX as usize);
     count.filter(|_| fits).ok_or_else(|| OperatorError::Shape {
         expected: "a shape whose elements can be counted".into(),
-        came: shape.to_vec(),
+        got: shape.to_vec(),
     })
 }
 

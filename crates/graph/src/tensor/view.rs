@@ -31,7 +31,7 @@ impl Tensor {
         }
         if order.len() != self.rank() || seen.contains(&false) {
             return Err(OperatorError::Unsupported(format!(
-                "expected a permutation of {} dimensions, came {order:?}",
+                "expected a permutation of {} dimensions, got {order:?}",
                 self.rank()
             )));
         }
@@ -130,7 +130,7 @@ impl Tensor {
     pub fn expand(&self, shape: &[usize]) -> Result<Tensor, OperatorError> {
         let fail = || OperatorError::Shape {
             expected: format!("a shape that broadcasts to {shape:?}"),
-            came: self.shape.clone(),
+            got: self.shape.clone(),
         };
         let added = shape.len().checked_sub(self.rank()).ok_or_else(fail)?;
         let mut strides = vec![0; shape.len()];
@@ -152,7 +152,7 @@ impl Tensor {
         if super::element_count(shape)? != self.count() {
             return Err(OperatorError::Shape {
                 expected: format!("as many elements as {shape:?}"),
-                came: self.shape.clone(),
+                got: self.shape.clone(),
             });
         }
         match viewed_strides(&self.shape, &self.strides, shape) {
@@ -182,7 +182,7 @@ pub fn broadcast_shapes(first: &[usize], second: &[usize]) -> Result<Vec<usize>,
             (one, 1) => Ok(one),
             _ => Err(OperatorError::Shape {
                 expected: format!("a shape that broadcasts with {first:?}"),
-                came: second.to_vec(),
+                got: second.to_vec(),
             }),
         })
         .collect()

@@ -8,10 +8,10 @@ pub enum CudaError {
         cause: String,
     },
     /// A device number that this machine does not have.
-    #[error("expected a CUDA device below {count}, came {came}")]
+    #[error("expected a CUDA device below {count}, got {got}")]
     Device {
         /// The number asked for.
-        came: i32,
+        got: i32,
         /// How many there are.
         count: i32,
     },

@@ -155,10 +155,7 @@ impl Library {
                 (functions.cuDeviceGetCount)(&raw mut count),
             )?;
             if !(0..count).contains(&number) {
-                return Err(CudaError::Device {
-                    came: number,
-                    count,
-                });
+                return Err(CudaError::Device { got: number, count });
             }
             let mut device = 0;
             check(

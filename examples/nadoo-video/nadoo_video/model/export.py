@@ -32,7 +32,7 @@ def export(model: WorldModel, frames: int, path: Path) -> None:
     """
     shape = model.shape
     if frames < 1 or frames % shape.horizon:
-        raise ValueError(f"expected a multiple of {shape.horizon} frames, came {frames}")
+        raise ValueError(f"expected a multiple of {shape.horizon} frames, got {frames}")
     pictures = torch.zeros(2, shape.context, 3, shape.size, shape.size)
     controls = torch.zeros(2, frames, shape.actions)
     variants = torch.export.Dim("variants")

@@ -51,7 +51,7 @@ def predict(model: WorldModel, frames: NDArray[np.uint8], actions: NDArray[np.fl
     """
     shape, device = model.shape, model.place.device
     if frames.shape[1] < shape.context:
-        raise ValueError(f"expected at least {shape.context} pictures to start from, came {frames.shape[1]}")
+        raise ValueError(f"expected at least {shape.context} pictures to start from, got {frames.shape[1]}")
     context = to_tensor(frames[:, -shape.context :], device)
     controls = torch.from_numpy(actions).to(device)
     for start in range(0, controls.shape[1], shape.horizon):

@@ -25,7 +25,7 @@ NAMES = [kind[0] for kind in KINDS]
 
 
 class PlanError(ValueError):
-    """A plan that can't be followed; says which step, what was expected and what came."""
+    """A plan that can't be followed; says which step, what was expected and what got."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Step:
     def from_json(cls, step: Any, number: int) -> Step:
         """The step of a JSON object; `number` is for errors."""
         if not isinstance(step, Mapping) or step.get("do") not in NAMES:
-            raise PlanError(f'step {number}: expected {{"do": one of {", ".join(NAMES)}}}, came {step!r}')
+            raise PlanError(f'step {number}: expected {{"do": one of {", ".join(NAMES)}}}, got {step!r}')
         kind = NAMES.index(step["do"])
         name, unit, least, most = KINDS[kind]
         extra = set(step) - {"do", unit}
@@ -49,7 +49,7 @@ class Step:
             return cls(kind)
         value = step.get(unit)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise PlanError(f'step {number}, {name}: expected "{unit}" from {least:g} to {most:g}, came {value!r}')
+            raise PlanError(f'step {number}, {name}: expected "{unit}" from {least:g} to {most:g}, got {value!r}')
         return cls(kind, float(value))
 
     def to_json(self) -> dict[str, Any]:
@@ -79,12 +79,12 @@ class Plan:
             raise PlanError('expected a plan {"site": 7, "wind": 0.2, "steps": [{"do": ...}, ...]}')
         steps = plan["steps"]
         if isinstance(steps, str) or not 1 <= len(steps) <= 100:
-            raise PlanError(f"expected 1 to 100 steps, came {len(steps)}")
+            raise PlanError(f"expected 1 to 100 steps, got {len(steps)}")
         site, wind = plan.get("site", 0), plan.get("wind")
         if isinstance(site, bool) or not isinstance(site, int) or not 0 <= site < 2**32:
-            raise PlanError(f'expected a "site" from 0 to 2^32 - 1, came {site!r}')
+            raise PlanError(f'expected a "site" from 0 to 2^32 - 1, got {site!r}')
         if wind is not None and (isinstance(wind, bool) or not isinstance(wind, int | float) or not abs(wind) <= 1):
-            raise PlanError(f'expected a "wind" from -1 to 1, came {wind!r}')
+            raise PlanError(f'expected a "wind" from -1 to 1, got {wind!r}')
         parsed = tuple(Step.from_json(step, number) for number, step in enumerate(steps, 1))
         return cls(parsed, site, wind)
 
