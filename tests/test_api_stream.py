@@ -64,7 +64,9 @@ def test_modules_compute_the_same(tmp_path, name, real):
             module = make()
     module.eval()
     assert ws.stream(module, tmp_path / "m.safetensors", "16MiB") is module
-    expected, got = realigned(reference, module)(x), module(x)
+    # A weight that requires gradients has nn.TransformerEncoder compute in another way.
+    realigned(reference, module).requires_grad_(False)
+    expected, got = reference(x), module(x)
     if name == "LSTM":
         expected, got = expected[0], got[0]
     assert torch.equal(got, expected)

@@ -225,7 +225,7 @@ USES = {
     "a slice": lambda ours, theirs: torch.equal(ours[3:5].clone(), theirs[3:5]),
     # Both read with the interpreter's lock held, so nothing that loads a weight may need it.
     "tolist": lambda ours, theirs: ours[:64].tolist() == theirs[:64].tolist(),
-    "numpy": lambda ours, theirs: ours.detach().numpy().tobytes() == theirs.numpy().tobytes(),
+    "numpy": lambda ours, theirs: ours.detach().numpy().tobytes() == theirs.detach().numpy().tobytes(),
 }
 
 

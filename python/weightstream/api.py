@@ -235,8 +235,8 @@ def _start(
     if side is not None:
         weakref.finalize(stream, side.close)
     refuse_meta(module)
-    streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)])
-    streamed.whole, streamed.freezing = Whole(module), freezing
+    streamed = Streamed(stream, [type(module).__name__, *find_blocks(module)], freezing)
+    streamed.whole = Whole(module)
     guards = protect_module(module, [slot.tensor for slot in streamed_slots], streamed.whole)
     streamed.parts = {name: stored.parts for slot, stored in settled for name in slot.names}
     streamed.handles = [*guards, *install_hooks(module, streamed)]

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
     from weightstream import _native
+    from weightstream.freezing import Freezing
 
 
 class Backward(threading.local):
@@ -27,8 +28,9 @@ class Backward(threading.local):
     from the last to the first.
     """
 
-    def __init__(self, stream: _native.Stream, blocks: int) -> None:
+    def __init__(self, stream: _native.Stream, blocks: int, freezing: Freezing) -> None:
         self._stream = stream
+        self._freezing = freezing
         self._blocks = blocks
         # Only autograd holds a pass, so that one which ends by an error is gone with it.
         self._innermost: ref[_Pass] | None = None
@@ -59,6 +61,7 @@ class Backward(threading.local):
             outer = self._innermost
             current = _Pass(self._stream, task, self.number(0), lambda: self._ended(outer))
             self._innermost = ref(current)
+            self._freezing.tell()
             Variable._execution_engine.queue_callback(current)
         if block > 0:
             current.come_to(self.number(block))

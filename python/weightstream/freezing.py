@@ -23,12 +23,26 @@ class Freezing:
     def __init__(self) -> None:
         self._watched: list[tuple[weakref.ref[torch.Tensor], str]] = []
         self._frozen = False
+        self._untold: list[str] = []
         self._lock = threading.Lock()
 
     def begin(self) -> None:
         """A pass begins: freeze all weights, once, if autograd records it."""
         if not self._frozen and torch.is_grad_enabled():
             self._freeze()
+
+    def tell(self) -> None:
+        """A backward pass is under way: say, once, which weights get no gradients."""
+        with self._lock:
+            names, self._untold = self._untold, []
+        if names:
+            _logger.warning(
+                "a backward pass comes through %s and %d more weights that are streamed: they are frozen and get "
+                "no gradients; inputs and other parameters do. model.requires_grad_(True) afterwards has "
+                "gradients of them kept",
+                names[0],
+                len(names) - 1,
+            )
 
     def watch(self, tensor: torch.Tensor, name: str) -> None:
         """Freeze all weights, once, where a gradient of `tensor` would be kept."""
@@ -41,7 +55,11 @@ class Freezing:
             return  # whoever has made them require gradients again wants these
         tensor.grad = None
         # Not before the pass is over: checkpointed blocks run again in it, and have to find the same flags.
-        Variable._execution_engine.queue_callback(self._freeze)
+        Variable._execution_engine.queue_callback(self._end)
+
+    def _end(self) -> None:
+        self._freeze()
+        self.tell()
 
     def _freeze(self) -> None:
         with self._lock:
@@ -50,16 +68,8 @@ class Freezing:
             watched = [
                 (weight, name) for reference, name in self._watched if (weight := reference()) is not None
             ]
-            asked = [name for weight, name in watched if weight.requires_grad]
+            self._untold = [name for weight, name in watched if weight.requires_grad]
             for weight, _ in watched:
                 weight.requires_grad_(False)
             self._watched.clear()
             self._frozen = True
-        if asked:
-            _logger.warning(
-                "autograd records a pass of %s and %d more weights that are streamed: they are frozen from "
-                "now on and get no gradients; inputs and other parameters do. model.requires_grad_(True) "
-                "afterwards has gradients of them kept",
-                asked[0],
-                len(asked) - 1,
-            )

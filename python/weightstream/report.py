@@ -32,6 +32,7 @@ class Stats:
     wasted: int = 0
     retries: int = 0
     errors: int = 0
+    refusals: int = 0
     stall_ns: int = 0
     reading_ns: int = 0
     busy_bytes: int = 0

@@ -20,10 +20,10 @@ _ATTRIBUTE = "_weightstream"
 class Streamed:
     """The stream behind a module. It refers to no module, so a module goes as soon as nobody holds it."""
 
-    def __init__(self, stream: Any, block_names: list[str]) -> None:
+    def __init__(self, stream: Any, block_names: list[str], freezing: Freezing) -> None:
         self.stream = stream
         self.number = guard.register(stream)
-        self.backward = Backward(stream, len(block_names))
+        self.backward = Backward(stream, len(block_names), freezing)
         backward = [f"{name} backward" for name in (*block_names[:1], *block_names[:0:-1])]
         # By the numbers that the stream knows them by.
         self.block_names = block_names + backward
@@ -32,7 +32,7 @@ class Streamed:
         self.handles: list[RemovableHandle] = []
         # Which modules share the stream; None where all copies do.
         self.whole: Whole | None = None
-        self.freezing = Freezing()
+        self.freezing = freezing
         self.progress: Progress | None = Progress(stream)
 
     def advance(self) -> None:

@@ -96,8 +96,7 @@ def start(
         here_slots = [slot for slot in slots if homes.of_slot(slot) == number]
         weights.attach([slot.tensor for slot in here_slots], [slot.names[0] for slot in here_slots])
     whole = next(iter(parts.values())) if len(parts) == 1 else SplitWeights(list(parts.values()))
-    carried = Streamed(whole, [type(module).__name__, *named])
-    carried.freezing = freezing
+    carried = Streamed(whole, [type(module).__name__, *named], freezing)
     # A block without weights is nobody's: who it is told to does not matter.
     of_blocks = [parts.get(homes.of_module(block), next(iter(parts.values()))) for block in blocks]
     carried.handles = install_hooks(module, whole, list(zip(blocks, of_blocks, strict=True)), carried)

@@ -96,7 +96,7 @@ _BYTES: list[Damage] = [_flip, _truncate, _extend, _splice, _remove, _clear, _nu
 def _json(content: bytes, other: bytes, chance: random.Random) -> bytes:
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):  # by an earlier damage
         return _flip(content, other, chance)
     for _ in range(chance.choice([1, 1, 2, 4])):
         document = _edit(document, chance)
@@ -198,6 +198,6 @@ def _rewritten(
         for name, entry in entries:
             try:
                 archive.writestr(name, entry)
-            except (ValueError, UnicodeError, OverflowError):
+            except (ValueError, UnicodeError, OverflowError, IndexError):  # a name that zip files can't have
                 continue
     return written.getvalue()
