@@ -1,9 +1,9 @@
-"""Runs one half of the zoo: `python -m tests.zoo programs --help`."""
+"""Runs one half of the zoo: `python -m tests.zoo loading --help`."""
 
 import importlib
 import sys
 
-HALVES = ["programs"]
+HALVES = ["loading", "programs"]
 
 
 def main() -> None:

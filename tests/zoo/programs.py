@@ -8,34 +8,21 @@ from __future__ import annotations
 
 import argparse
 import collections
-import itertools
 import json
-import os
 import re
-import signal
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from tests.zoo import diffusers_models, image_models, torch_modules, transformers_models
+from tests.zoo import catalogue
+from tests.zoo.apart import Record, apart
 from tests.zoo.specimens import Specimen
 
-COLLECTIONS: dict[str, Callable[[], Iterator[Specimen]]] = {
-    "torch.nn": torch_modules.specimens,
-    "torchvision": image_models.torchvision_specimens,
-    "timm": image_models.timm_specimens,
-    "diffusers": diffusers_models.specimens,
-    "transformers": transformers_models.specimens,
-}
 FORMS = ("exported", "decomposed")
-#: Seconds that building, exporting and running one specimen may take.
-PATIENCE = 600
 #: The relative error that float32 sums in another order make, through a whole model.
 TOLERANCE = 1e-4
 
@@ -43,26 +30,20 @@ TOLERANCE = 1e-4
 def main() -> None:
     """Run collections and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.zoo programs", description=__doc__)
-    parser.add_argument("collections", nargs="*", metavar="COLLECTION", help=f"of: {', '.join(COLLECTIONS)}")
-    parser.add_argument("--only", default="", help="specimens whose name matches this pattern")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th specimen only")
+    catalogue.add_choice(parser)
     parser.add_argument(
         "--keep", type=Path, help="folder in which exported programs are kept for the next run"
     )
     parser.add_argument("--out", type=Path, help="file for a line of JSON per program")
     given = parser.parse_args()
-    if unknown := set(given.collections) - set(COLLECTIONS):
-        parser.error(f"no such collection: {', '.join(sorted(unknown))}")
     warm_up()
     outcomes = []
     with tempfile.TemporaryDirectory() as scratch:
-        for collection in given.collections or COLLECTIONS:
-            for specimen in itertools.islice(COLLECTIONS[collection](), 0, None, given.every):
-                if re.search(given.only, specimen.name):
-                    outcomes += apart(specimen, given.keep or Path(scratch), keep=given.keep is not None)
-                    print(line(outcomes[-2:]), flush=True)
-                    if given.out:
-                        given.out.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
+        for specimen in catalogue.chosen(parser, given):
+            outcomes += both_forms(specimen, given.keep or Path(scratch), keep=given.keep is not None)
+            print(line(outcomes[-2:]), flush=True)
+            if given.out:
+                given.out.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
     print(table(outcomes))
 
 
@@ -74,36 +55,18 @@ def warm_up() -> None:
     torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),), strict=False).run_decompositions()
 
 
-def apart(specimen: Specimen, folder: Path, keep: bool) -> list[dict[str, str]]:
-    """What became of both forms of `specimen`, found out in a process of its own."""
+def both_forms(specimen: Specimen, folder: Path, keep: bool) -> list[Record]:
+    """What became of both forms of `specimen`."""
     folder = folder / specimen.collection
-    folder.mkdir(parents=True, exist_ok=True)
-    report = folder / f"{specimen.name}.json"
-    report.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
-        try:
-            for form in FORMS:
-                with report.open("a") as file:
-                    file.write(json.dumps(outcome(specimen, form, folder, keep)) + "\n")
-                    file.flush()
-        finally:
-            os._exit(0)
-    end = time.monotonic() + PATIENCE
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            break
-        time.sleep(0.05)
-    told = [json.loads(one) for one in report.read_text().splitlines()] if report.exists() else []
-    report.unlink(missing_ok=True)
+    told = apart(
+        lambda: (outcome(specimen, form, folder, keep) for form in FORMS), folder / f"{specimen.name}.json"
+    )
     for form in FORMS[len(told) :]:
         told.append(record(specimen, form, "not exported", "its process died or took too long"))
     return told
 
 
-def record(specimen: Specimen, form: str, result: str, detail: str = "") -> dict[str, str]:
+def record(specimen: Specimen, form: str, result: str, detail: str = "") -> Record:
     """One line of the table."""
     return {
         "collection": specimen.collection,
@@ -114,7 +77,7 @@ def record(specimen: Specimen, form: str, result: str, detail: str = "") -> dict
     }
 
 
-def outcome(specimen: Specimen, form: str, folder: Path, keep: bool = False) -> dict[str, str]:
+def outcome(specimen: Specimen, form: str, folder: Path, keep: bool = False) -> Record:
     """Runs one form, exported anew unless an earlier run has kept it."""
     import weightstream as ws
 
@@ -189,7 +152,7 @@ def last_line(text: str) -> str:
     return (own or lines)[-1]
 
 
-def line(outcomes: list[dict[str, str]]) -> str:
+def line(outcomes: list[Record]) -> str:
     """Both forms of one specimen."""
     words = []
     for one in outcomes:
@@ -202,7 +165,7 @@ def missing(detail: str) -> list[str]:
     return re.findall(r"^  (\S+) \(node", detail, re.MULTILINE) or re.findall(r"^(\S+) \(node", detail)
 
 
-def table(outcomes: list[dict[str, str]]) -> str:
+def table(outcomes: list[Record]) -> str:
     """Counts, then every exception by name, then operators by how many programs they stop."""
     lines = ["", "| collection | exported | decomposed | torch can't export |", "|---|---|---|---|"]
     for collection in dict.fromkeys(one["collection"] for one in outcomes):
