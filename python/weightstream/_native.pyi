@@ -8,7 +8,7 @@ class WeightstreamError(RuntimeError):
     """Any error of weightstream; the more exact ones below derive from it."""
 
 class CheckpointError(WeightstreamError):
-    """A checkpoint that can't be used: names file, tensor, what was expected and what got."""
+    """A checkpoint that can't be used: names file, tensor, what was expected and what was got."""
 
 class BudgetError(WeightstreamError):
     """The memory given is too small; the message names the least that works."""
@@ -85,6 +85,9 @@ class Checkpoint:
     def contents(self) -> Contents: ...
     @property
     def metadata(self) -> dict[str, str]: ...
+    @property
+    def notes(self) -> list[str]:
+        """What is odd about its files and does no harm."""
     def tensors(self) -> list[Tensor]:
         """All tensors, in the order of (file, offset)."""
 

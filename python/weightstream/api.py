@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,10 +25,11 @@ from weightstream.guard import show_deaths
 from weightstream.handing_over import handed_over
 from weightstream.lazy import Lazy
 from weightstream.memory import parse_memory
+from weightstream.opened import Opened
 from weightstream.parameters import Slot, match, place, refuse_meta, settle, slots
 from weightstream.protection import Whole, protect_module
 from weightstream.report import Stats
-from weightstream.stored import Index
+from weightstream.state_dict_hooks import has_hooks, through_hooks
 from weightstream.streamed import Streamed, attach, detach_closed, streamed_of
 
 if TYPE_CHECKING:
@@ -38,6 +40,15 @@ ModelMemory: TypeAlias = "Memory | Budget | Share | Mapping[Any, Memory]"
 DeviceLike: TypeAlias = "str | int | torch.device | Device | None"
 
 
+@contextmanager
+def _ordinary_tensors() -> Iterator[None]:
+    """Weights made under inference_mode could neither be moved to their memory nor get gradients later."""
+    recorded = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.set_grad_enabled(recorded):
+        yield
+
+
+@_ordinary_tensors()
 def load(
     path: str | os.PathLike[str],
     memory: ModelMemory = "1GiB",
@@ -99,6 +110,7 @@ def load(
     return start(model, opened.contents, pairs)
 
 
+@_ordinary_tensors()
 def stream(
     module: nn.Module,
     checkpoint: str | os.PathLike[str],
@@ -135,15 +147,31 @@ def stream(
         BudgetError: `memory` is too small; the message names the least that works. `module` is unchanged.
     """
     start = _starter(memory, device, host_memory, resident)
+    _refuse_scripted(module)
     detach_closed(module)
-    index = Index.open(checkpoint)
+    opened = Opened()
     tensors = {}
-    for name, stored in index.tensors.items():
+    for name, stored in opened.open(checkpoint).tensors.items():
         wanted = _renamed(name, prefix, keys)
         if wanted is not None:
             tensors[wanted] = stored
-    start(module, index.contents, match(module, tensors, strict))
+    if has_hooks(module):
+        sources, finish = through_hooks(module, tensors, opened, strict)
+        start(module, opened.contents, match(module, sources, strict=False))
+        finish()
+    else:
+        start(module, opened.contents, match(module, tensors, strict))
     return module
+
+
+def _refuse_scripted(module: nn.Module) -> None:
+    for name, child in module.named_modules():
+        if isinstance(child, torch.jit.ScriptModule):
+            raise TypeError(
+                f"{name or 'module'}: expected a module whose code is Python, got a TorchScript one: stream the "
+                "module that it was made of (torch.jit.trace takes a streamed one), or export that one and open "
+                "the program with weightstream.Program"
+            )
 
 
 def stats(model: nn.Module) -> Stats:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Callable
 
 import torch
 from torch.autograd import Variable
 
 _logger = logging.getLogger("weightstream")
 
+# Whether a tensor still has the memory that it was streamed into.
+Holds = Callable[[torch.Tensor], bool]
+
 
 class Freezing:
     """The weights of one stream, which are frozen together."""
 
     def __init__(self) -> None:
-        self._watched: list[tuple[weakref.ref[torch.Tensor], str]] = []
+        self._watched: list[tuple[weakref.ref[torch.Tensor], str, Holds]] = []
         self._frozen = False
         self._untold: list[str] = []
         self._lock = threading.Lock()
@@ -44,14 +48,16 @@ class Freezing:
                 len(names) - 1,
             )
 
-    def watch(self, tensor: torch.Tensor, name: str) -> None:
-        """Freeze all weights, once, where a gradient of `tensor` would be kept."""
+    def watch(self, tensor: torch.Tensor, name: str, holds: Holds) -> None:
+        """Freeze all weights, once, where a gradient of `tensor` would be kept; one that `holds` no more is let be."""
         if tensor.requires_grad and not self._frozen:
-            self._watched.append((weakref.ref(tensor), name))
-            tensor.register_post_accumulate_grad_hook(self._drop)  # type: ignore[no-untyped-call]
+            self._watched.append((weakref.ref(tensor), name, holds))
+            tensor.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                lambda weight: self._drop(weight, holds)
+            )
 
-    def _drop(self, tensor: torch.Tensor) -> None:
-        if self._frozen:
+    def _drop(self, tensor: torch.Tensor, holds: Holds) -> None:
+        if self._frozen or not holds(tensor):
             return  # whoever has made them require gradients again wants these
         tensor.grad = None
         # Not before the pass is over: checkpointed blocks run again in it, and have to find the same flags.
@@ -66,7 +72,9 @@ class Freezing:
             if self._frozen:
                 return
             watched = [
-                (weight, name) for reference, name in self._watched if (weight := reference()) is not None
+                (weight, name)
+                for reference, name, holds in self._watched
+                if (weight := reference()) is not None and holds(weight)
             ]
             self._untold = [name for weight, name in watched if weight.requires_grad]
             for weight, _ in watched:

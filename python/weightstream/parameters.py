@@ -69,7 +69,8 @@ class Slot:
     def put(self, tensor: torch.Tensor) -> None:
         """Give all places `tensor`, whose dimensions are in `order`, in place of what they hold."""
         tensor = self._in_places_of_dimensions(tensor)
-        if type(self.tensor) in (torch.Tensor, nn.Parameter) and not self.tensor.is_meta:
+        plain = type(self.tensor) in (torch.Tensor, nn.Parameter)
+        if plain and not self.tensor.is_meta and not self.tensor.is_inference():
             # The same object goes on, for whoever else holds it.
             self.tensor.data = tensor
             return
@@ -144,6 +145,11 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
             f"make the module match first: module.to({stored_dtype})."
         )
     unexpected = [name for name in tensors if name not in used] if strict else []
+    if not strict and not used and tensors and (expected := [name for slot in slots(module) for name in slot.names]):
+        raise CheckpointError(
+            f"{type(module).__name__}: expected a checkpoint with one of its weights at least ({expected[0]!r}, ...), "
+            f"got one with none of them ({next(iter(tensors))!r}, ...): prefix= and keys= give names another form"
+        )
     if error := failure(type(module).__name__, unexpected, missing, wrong):
         raise error
     return pairs

@@ -7,6 +7,7 @@ shares them; one of a part of it, which is made to go its own way, gets memory o
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import weakref
@@ -38,8 +39,8 @@ class Whole:
     def is_copied(self, memo: dict[int, Any]) -> bool:
         """Whether the copy that `memo` belongs to is one of a whole module."""
         for module in tuple(self._modules):
-            if (copy := memo.get(id(module))) is not None:
-                self._modules.add(copy)
+            if (copied := memo.get(id(module))) is not None:
+                self._modules.add(copied)
                 return True
         return False
 
@@ -52,9 +53,7 @@ def protect_tensor(
     is_written: its module may write to it, so that no copy shares it.
     """
     # Attributes of the instance go before the class's methods, and leave the class alone.
-    share = _Share(tensor, stream, tensor.data_ptr(), name, freezing, is_written)
-    tensor.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
-    freezing.watch(tensor, name)
+    _Share(tensor.data_ptr(), stream, name, freezing, is_written).mark(tensor)
 
 
 def keep_unshared(tensor: torch.Tensor, name: str) -> None:
@@ -88,6 +87,10 @@ def protect_module(
             guarded.__dict__["_apply"] = _Apply(guarded)
             handles.append(guarded.register_load_state_dict_pre_hook(_refuse_load))  # type: ignore[no-untyped-call]
     handles.append(module.register_state_dict_pre_hook(_refuse_too_large))  # type: ignore[no-untyped-call]
+    # DistributedDataParallel would write to every weight to make all processes' the same.
+    ignored = {name for name, _ in streamed_tensors(module)}
+    ignored.update(getattr(module, "_ddp_params_and_buffers_to_ignore", ()))
+    module._ddp_params_and_buffers_to_ignore = sorted(ignored)  # type: ignore[assignment]
     return handles
 
 
@@ -101,7 +104,18 @@ def streamed_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def is_streamed(tensor: torch.Tensor) -> bool:
     """Whether the tensor's values are streamed."""
-    return isinstance(tensor.__dict__.get("__deepcopy__"), _Share)
+    return _share_of(tensor) is not None
+
+
+def _share_of(tensor: torch.Tensor) -> _Share | None:
+    """What marks a streamed tensor; the mark of one whose user has given it other memory (`.data`) comes off."""
+    share = tensor.__dict__.get("__deepcopy__")
+    if not isinstance(share, _Share):
+        return None
+    if not share.holds(tensor):
+        del tensor.__dict__["__deepcopy__"], tensor.__dict__["__reduce_ex__"]
+        return None
+    return share
 
 
 def _address(streamed: torch.Tensor) -> int:
@@ -119,36 +133,55 @@ def refuse_pickle(protocol: object = None) -> Any:
 class _Share:
     """A tensor's __deepcopy__: another tensor over the same streamed memory, or a real copy."""
 
-    def __init__(
-        self,
-        tensor: torch.Tensor,
-        stream: Any,
-        address: int,
-        name: str,
-        freezing: Freezing,
-        is_written: bool,
-    ) -> None:
+    def __init__(self, address: int, stream: Any, name: str, freezing: Freezing, is_written: bool) -> None:
         self.stream = stream
-        self._name, self._freezing = name, freezing
         self.address = address  # on a device it can't be asked of the tensor at any time
-        self.is_written = is_written
         self.whole: Whole | None = None
+        self._name, self._freezing, self._is_written = name, freezing, is_written
+        self._tensor: weakref.ref[torch.Tensor] | None = None
+
+    def mark(self, tensor: torch.Tensor) -> None:
+        """Have it be this tensor's."""
         self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
+        tensor.__dict__.update(__deepcopy__=self, __reduce_ex__=_Pickling(tensor))
+        self._freezing.watch(tensor, self._name, self.holds)
+
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Whether the tensor has still the memory that it was marked with."""
+        return is_on_device(self.stream) or tensor.data_ptr() == self.address
 
     def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
-        tensor = self._tensor()
+        tensor = self._tensor() if self._tensor is not None else None
         assert tensor is not None, "a tensor that is being copied is alive"
-        shares = self.whole is None or (not self.is_written and self.whole.is_copied(memo))
-        copy: torch.Tensor = tensor.detach() if shares else _own_copy(tensor)
+        if not is_streamed(tensor):
+            return copy.deepcopy(tensor, memo)
+        shares = self.whole is None or (not self._is_written and self.whole.is_copied(memo))
+        copied: torch.Tensor = tensor.detach() if shares else _own_copy(tensor)
         if isinstance(tensor, nn.Parameter):
-            copy = nn.Parameter(copy, requires_grad=tensor.requires_grad)
+            copied = nn.Parameter(copied, requires_grad=tensor.requires_grad)
         if shares:
-            share = _Share(copy, self.stream, self.address, self._name, self._freezing, self.is_written)
+            share = _Share(self.address, self.stream, self._name, self._freezing, self._is_written)
             share.whole = self.whole
-            copy.__dict__.update(__deepcopy__=share, __reduce_ex__=refuse_pickle)
-            self._freezing.watch(copy, self._name)
-        memo[id(tensor)] = copy
-        return copy
+            share.mark(copied)
+        memo[id(tensor)] = copied
+        return copied
+
+
+class _Pickling:
+    """A tensor's __reduce_ex__, refused while it is streamed."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = weakref.ref(tensor)
+
+    def __call__(self, protocol: Any) -> Any:
+        tensor = self._tensor()
+        assert tensor is not None, "a tensor that is being pickled is alive"
+        return refuse_pickle() if is_streamed(tensor) else tensor.__reduce_ex__(protocol)
+
+
+def is_on_device(stream: Any) -> bool:
+    """Whether the weights of `stream` lie on a GPU; they come there only when they are asked for."""
+    return hasattr(stream, "copy")
 
 
 def _own_copy(tensor: torch.Tensor) -> torch.Tensor:
@@ -184,6 +217,9 @@ class _Apply:
     def __call__(self, change: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
         module = self._module()
         assert module is not None, "a module whose method is called is alive"
+        if _may_convert(module, change):
+            type(module)._apply(module, change, recurse)  # type: ignore[no-untyped-call]
+            return module
         tried = set()
         for name, tensor in streamed_tensors(module):
             kind = (tensor.dtype, tensor.dim())
@@ -192,6 +228,27 @@ class _Apply:
                 _refuse_change(name, tensor, change)
         type(module)._apply(module, change, recurse)  # type: ignore[no-untyped-call]
         return module
+
+
+def _may_convert(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    """Whether `change` gives the weights of one small layer another dtype.
+
+    Models do that themselves (a router that computes in float32, whatever the others do): the layer's weights are
+    ordinary ones from then on.
+    """
+    if next(module.children(), None) is not None:
+        return False
+    weights = [tensor for _, tensor in streamed_tensors(module)]
+    if not weights or sum(weight.nbytes for weight in weights) > _WORTH_TELLING:
+        return False
+    probes = [torch.zeros([2] * weight.dim(), dtype=weight.dtype, device=weight.device) for weight in weights]
+    if all(
+        (changed := change(probe)).dtype != probe.dtype and changed.device == probe.device for probe in probes
+    ):
+        names = ", ".join(name for name, _ in module.named_parameters())
+        _logger.info("a %s's %s leave their stream: converted, they stay in memory", type(module).__name__, names)
+        return True
+    return False
 
 
 def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -255,7 +312,7 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
     Raises ReadError where they can't be loaded, ClosedError where they are gone.
     """
     stream = tensor.__dict__["__deepcopy__"].stream
-    if hasattr(stream, "copy"):  # weights on a device come there only when they are asked for
+    if is_on_device(stream):
         copied: torch.Tensor = stream.copy(tensor)
         return copied
     stream.enter()
@@ -272,9 +329,9 @@ def _materialise(module: nn.Module, state_dict: dict[str, Any], prefix: str, loc
         held = state_dict.get(prefix + name)
         if tensor is None or held is None or held is tensor or not is_streamed(tensor):
             continue  # `held is tensor`: keep_vars=True
-        copy = _copies.made.get(_address(tensor))
-        if copy is None:
+        copied = _copies.made.get(_address(tensor))
+        if copied is None:
             if tensor.nbytes >= _WORTH_ASKING:
                 _refuse_unless_free(tensor.nbytes, "a state_dict holds the weights", _KEEP_VARS)
-            copy = _copies.made[_address(tensor)] = _copy(tensor)
-        state_dict[prefix + name] = copy
+            copied = _copies.made[_address(tensor)] = _copy(tensor)
+        state_dict[prefix + name] = copied

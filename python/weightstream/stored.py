@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,10 @@ import torch
 from weightstream import _native
 from weightstream.errors import CheckpointError
 
+_logger = logging.getLogger("weightstream")
+
+# The format counts elements, torch counts bytes of two.
+_TWO_IN_A_BYTE = "F4"
 # Words of the safetensors format; what an older torch lacks is left out.
 _DTYPES = {
     word: getattr(torch, name)
@@ -32,6 +37,7 @@ _DTYPES = {
         "F32": "float32",
         "F64": "float64",
         "C64": "complex64",
+        _TWO_IN_A_BYTE: "float4_e2m1fn_x2",
         "F8_E4M3": "float8_e4m3fn",
         "F8_E5M2": "float8_e5m2",
         "F8_E8M0": "float8_e8m0fnu",
@@ -161,6 +167,8 @@ class Index:
     def open(path: str | os.PathLike[str]) -> Index:
         """Read the headers of a .safetensors file, an index of shards, or a folder that holds either."""
         checkpoint = _native.Checkpoint.open(os.fspath(path))
+        for note in checkpoint.notes:
+            _logger.warning("%s", note)
         contents = checkpoint.contents
         tensors = {}
         for tensor in checkpoint.tensors():
@@ -171,7 +179,10 @@ class Index:
                     f"which torch {torch.__version__} can't hold"
                 )
             part = ((tensor.file, tensor.offset, tensor.length),) if tensor.length else ()
-            tensors[tensor.name] = Stored(dtype, tuple(tensor.shape), part)
+            shape = list(tensor.shape)
+            if tensor.dtype == _TWO_IN_A_BYTE:
+                shape[-1:] = [size // 2 for size in shape[-1:]]
+            tensors[tensor.name] = Stored(dtype, tuple(shape), part)
         return Index(contents, tensors, checkpoint.metadata)
 
 

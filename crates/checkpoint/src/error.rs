@@ -6,7 +6,7 @@ use weightstream_source::FileError;
 use crate::packed::PackedError;
 use crate::{Dtype, OutsideError, found_at};
 
-/// A checkpoint that cannot be used: which file, which tensor, what was expected and what got.
+/// A checkpoint that cannot be used: which file, which tensor, what was expected and what was got.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says
@@ -199,27 +199,6 @@ pub enum CheckpointError {
         tensor: String,
         shard: String,
     },
-
-    #[error(
-        "{}: tensor {tensor:?}: expected in shard {shard:?}, {}",
-        index.display(),
-        match found {
-            Some(file) => format!("got it in {}", file.display()),
-            None => "got it in no shard".to_owned(),
-        }
-    )]
-    NotInShard {
-        index: PathBuf,
-        tensor: String,
-        shard: String,
-        found: Option<PathBuf>,
-    },
-
-    #[error(
-        "{}: tensor {tensor:?}: expected one entry in weight_map, got two",
-        index.display()
-    )]
-    DuplicateEntry { index: PathBuf, tensor: String },
 
     #[error("{}: expected {expected}, got {got}", file.display())]
     Archive {

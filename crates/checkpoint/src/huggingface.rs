@@ -1,8 +1,8 @@
 //! Which files make up a checkpoint: a file, a folder in Hugging Face layout, or an index of shards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
@@ -199,28 +199,24 @@ impl ShardIndex {
     fn read(path: PathBuf) -> Result<Self, CheckpointError> {
         let json = read_small(&path, MAX_INDEX)?;
         let WeightMap {
-            shards,
+            shards: named,
             mut weights,
         } = parse_json(&path, &json, IndexSeed)?;
 
-        // Shards were numbered as they appeared; number them by name.
-        let mut renumbered = vec![0; shards.len()];
-        for (position, &number) in shards.values().enumerate() {
-            renumbered[number] = position;
+        // Shards were numbered as they appeared; number them by name, each once.
+        let shards: BTreeSet<String> = named.keys().map(|name| plain(name)).collect();
+        let shards: Vec<String> = shards.into_iter().collect();
+        let mut renumbered = vec![0; named.len()];
+        for (name, number) in named {
+            renumbered[number] = shards.partition_point(|shard| *shard < plain(&name));
         }
         for (_, shard) in &mut weights {
             *shard = renumbered[*shard];
         }
         weights.sort();
-        if let Some(pair) = weights.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(CheckpointError::DuplicateEntry {
-                tensor: pair[0].0.clone(),
-                index: path,
-            });
-        }
         Ok(ShardIndex {
             path,
-            shards: shards.into_keys().collect(),
+            shards,
             weights,
         })
     }
@@ -251,21 +247,38 @@ impl ShardIndex {
         Ok(files)
     }
 
-    /// Every tensor that the index names must be in the shard that it names. Shards may hold more
-    /// than the index lists: loaders take those tensors too.
-    pub(crate) fn check(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
-        for (name, shard) in &self.weights {
+    /// Where the index is wrong about `checkpoint`, in words. Libraries take what the shards hold and ask the index
+    /// only for their names, and so do we; a tensor that a model lacks then is told of where it is wanted.
+    pub(crate) fn mistakes(&self, checkpoint: &Checkpoint) -> Option<String> {
+        let mut wrong = self.weights.iter().filter_map(|(name, shard)| {
             let found = checkpoint.get(name);
-            if found.is_none_or(|tensor| tensor.file as usize != *shard) {
-                return Err(CheckpointError::NotInShard {
-                    index: self.path.clone(),
-                    tensor: name.clone(),
-                    shard: self.shards[*shard].clone(),
-                    found: found.map(|tensor| checkpoint.file_of(tensor)),
-                });
+            if found.is_some_and(|tensor| tensor.file as usize == *shard) {
+                return None;
             }
-        }
-        Ok(())
+            let place = found.map_or("no shard".to_owned(), |tensor| {
+                checkpoint.file_of(tensor).display().to_string()
+            });
+            let expected = &self.shards[*shard];
+            Some(format!(
+                "tensor {name:?}: expected in {expected:?}, got it in {place}"
+            ))
+        });
+        let first = wrong.next()?;
+        let more = match wrong.count() {
+            0 => String::new(),
+            count => format!(", and {count} more like it"),
+        };
+        Some(format!("{}: {first}{more}", self.path.display()))
+    }
+}
+
+/// A shard's name without steps to where it is already; one that leads elsewhere as it is.
+fn plain(name: &str) -> String {
+    let mut parts = Path::new(name).components().peekable();
+    while parts.next_if_eq(&Component::CurDir).is_some() {}
+    match parts.peek() {
+        Some(Component::Normal(_)) => parts.collect::<PathBuf>().to_string_lossy().into_owned(),
+        _ => name.to_owned(),
     }
 }
 

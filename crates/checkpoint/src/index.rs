@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub struct Checkpoint {
     /// The packed checkpoint that this is an index of, if it is one. `contents` is one content then: all its
     /// weights as they are decoded; tied tensors share their bytes there.
     pub packed: Option<Arc<Packed>>,
+    /// What its files say of each other that isn't so, and that does no harm: for the user to know, once.
+    pub notes: Vec<String>,
     by_name: Vec<usize>,
 }
 
@@ -57,10 +59,9 @@ impl Checkpoint {
         for file in found.files {
             checkpoint.add(&file)?;
         }
-        checkpoint.by_name = sorted_by_name(&checkpoint.tensors);
-        checkpoint.refuse_duplicates(&checkpoint.by_name)?;
+        checkpoint.take_last();
         if let Some(index) = found.index {
-            index.check(&checkpoint)?;
+            checkpoint.notes.extend(index.mistakes(&checkpoint));
         }
         Ok(checkpoint)
     }
@@ -80,6 +81,7 @@ impl Checkpoint {
             tensors,
             metadata: packed.metadata().clone(),
             packed: Some(Arc::new(packed)),
+            notes: Vec::new(),
         })
     }
 
@@ -112,18 +114,36 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn refuse_duplicates(&self, by_name: &[usize]) -> Result<(), CheckpointError> {
+    /// Of tensors of one name takes that of the last shard, as libraries do, which load one shard after another.
+    fn take_last(&mut self) {
+        let by_name = sorted_by_name(&self.tensors);
+        let (mut dropped, mut first) = (BTreeSet::new(), None);
         for pair in by_name.windows(2) {
-            let (first, second) = (&self.tensors[pair[0]], &self.tensors[pair[1]]);
-            if first.name == second.name {
-                return Err(CheckpointError::Duplicate {
-                    tensor: first.name.clone(),
-                    first: self.file_of(first),
-                    second: self.file_of(second),
+            let (one, other) = (&self.tensors[pair[0]], &self.tensors[pair[1]]);
+            if one.name == other.name {
+                dropped.insert(pair[0]);
+                first.get_or_insert_with(|| {
+                    let files = (self.file_of(one), self.file_of(other));
+                    format!(
+                        "tensor {:?}: expected in one shard, got it in {} and in {}, which is taken",
+                        one.name,
+                        files.0.display(),
+                        files.1.display()
+                    )
                 });
             }
         }
-        Ok(())
+        if let Some(first) = first {
+            let more = match dropped.len() - 1 {
+                0 => String::new(),
+                count => format!(" (and {count} more)"),
+            };
+            self.notes.push(first + &more);
+            let mut place = 0..;
+            self.tensors
+                .retain(|_| place.next().is_some_and(|place| !dropped.contains(&place)));
+        }
+        self.by_name = sorted_by_name(&self.tensors);
     }
 }
 

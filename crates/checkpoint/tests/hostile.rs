@@ -266,12 +266,19 @@ fn a_name_twice_in_shards() {
     let folder = tempdir().unwrap();
     write(folder.path(), "m-1-of-2.safetensors", single("a"));
     write(folder.path(), "m-2-of-2.safetensors", single("a"));
-    let error = Checkpoint::open(folder.path()).unwrap_err();
-    let E::Duplicate { first, second, .. } = &error else {
-        panic!("{error}")
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let [tensor] = &checkpoint.tensors[..] else {
+        panic!("{:?}", checkpoint.tensors)
     };
-    assert_ne!(first, second);
-    assert!(error.to_string().contains("\"a\""), "{error}");
+    assert_eq!((tensor.name.as_str(), tensor.file), ("a", 1));
+    assert_eq!(checkpoint.get("a"), Some(tensor));
+    let [note] = &checkpoint.notes[..] else {
+        panic!("{:?}", checkpoint.notes)
+    };
+    assert!(
+        note.contains("\"a\"") && note.contains("m-2-of-2"),
+        "{note}"
+    );
 }
 
 #[test]
@@ -337,18 +344,37 @@ fn an_index_that_names_what_is_not_there() {
     let error = refused_index(&weight_map(r#""a":"a.safetensors","c":"c.safetensors""#));
     assert!(matches!(&error, E::MissingShard { tensor, shard, .. }
         if tensor == "c" && shard == "c.safetensors"));
+}
 
-    let error = refused_index(&weight_map(r#""a":"a.safetensors","c":"b.safetensors""#));
-    assert!(matches!(&error, E::NotInShard { tensor, found: None, .. } if tensor == "c"));
-
-    let error = refused_index(&weight_map(r#""a":"b.safetensors","b":"a.safetensors""#));
+#[test]
+fn an_index_that_is_wrong_about_its_shards() {
+    let opened = |entries: &str| {
+        let folder = tempdir().unwrap();
+        let here = folder.path().join("model");
+        write(&here, "a.safetensors", single("a"));
+        write(&here, "b.safetensors", single("b"));
+        let path = write(&here, "model.safetensors.index.json", weight_map(entries));
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let names: Vec<String> = checkpoint.tensors.iter().map(|t| t.name.clone()).collect();
+        assert_eq!(names, ["a", "b"]);
+        checkpoint.notes.join("; ")
+    };
+    let note = opened(r#""a":"a.safetensors","c":"b.safetensors""#);
     assert!(
-        matches!(&error, E::NotInShard { tensor, shard, found: Some(file), .. }
-        if tensor == "a" && shard == "b.safetensors" && file.ends_with("a.safetensors"))
+        note.contains(r#"tensor "c""#) && note.contains("no shard"),
+        "{note}"
     );
-
-    let error = refused_index(&weight_map(r#""a":"a.safetensors","a":"b.safetensors""#));
-    assert!(matches!(&error, E::DuplicateEntry { tensor, .. } if tensor == "a"));
+    let note = opened(r#""a":"b.safetensors","b":"a.safetensors""#);
+    assert!(
+        note.contains(r#"tensor "a""#) && note.contains("and 1 more"),
+        "{note}"
+    );
+    let note = opened(r#""a":"a.safetensors","a":"b.safetensors""#);
+    assert!(note.contains(r#"tensor "a""#), "{note}");
+    assert_eq!(
+        opened(r#""a":"./a.safetensors","b":"b.safetensors","a":"a.safetensors""#),
+        ""
+    );
 }
 
 #[test]

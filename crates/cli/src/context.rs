@@ -1,7 +1,9 @@
 //! Where a command writes.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use weightstream::{Checkpoint, CheckpointError};
 
 /// The command's output: plain text, coloured on a terminal.
 pub struct Context {
@@ -17,6 +19,15 @@ impl Context {
             python,
         }
     }
+}
+
+/// The checkpoint at `path`; what is odd about it, and does no harm, goes to standard error.
+pub fn open(path: &Path) -> Result<Checkpoint, CheckpointError> {
+    let checkpoint = Checkpoint::open(path)?;
+    for note in &checkpoint.notes {
+        anstream::eprintln!("note: {note}");
+    }
+    Ok(checkpoint)
 }
 
 impl Write for Context {

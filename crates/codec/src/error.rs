@@ -1,4 +1,4 @@
-/// Coded bytes that can't be decoded: what was expected and what got.
+/// Coded bytes that can't be decoded: what was expected and what was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says

@@ -222,7 +222,7 @@ const char *ws_version(void);
 // `error` is NULL or an error that was not freed.
 ws_status ws_error_status(const ws_error *error);
 
-// What was expected, what got and where, in UTF-8. It belongs to the error; NULL for NULL.
+// What was expected, what was got and where, in UTF-8. It belongs to the error; NULL for NULL.
 //
 // # Safety
 // `error` is NULL or an error that was not freed.

@@ -144,7 +144,7 @@ pub unsafe extern "C" fn ws_error_status(error: *const Error) -> Status {
     })
 }
 
-/// What was expected, what got and where, in UTF-8. It belongs to the error; NULL for NULL.
+/// What was expected, what was got and where, in UTF-8. It belongs to the error; NULL for NULL.
 ///
 /// # Safety
 /// `error` is NULL or an error that was not freed.

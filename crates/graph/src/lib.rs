@@ -24,7 +24,7 @@
 //! - bf16 and fp16 are computed in fp32 and rounded once. [`ops::result_dtype`] is torch's type promotion.
 //! - Loops over many elements use `rayon`; [`Context::threads`] goes to `gemm`. Results must not depend on how work is
 //!   divided: streamed and resident runs are compared bit for bit.
-//! - What can't be computed is an [`OperatorError`] that says what was expected and what got. Nothing panics.
+//! - What can't be computed is an [`OperatorError`] that says what was expected and what was got. Nothing panics.
 
 mod aliases;
 mod archive;

@@ -190,7 +190,7 @@ fn report(packed: &Packed, resumed: u64) -> Report {
 }
 
 fn copy_companions(source: &Path, destination: &Path, options: &Options) -> Result<(), PackError> {
-    companions::copy(source, destination, options.overwrite)?;
+    companions::copy(source, destination, options.dtype, options.overwrite)?;
     for (file, content) in &options.files {
         companions::write(&destination.join(file), content, options.overwrite)?;
     }

@@ -111,7 +111,7 @@ pub fn unpack(
         }
         finished.push((partial, path));
     }
-    companions::copy(&folder, destination, false)?;
+    companions::copy(&folder, destination, None, false)?;
     for (partial, path) in &finished {
         std::fs::rename(partial, path).map_err(PackError::io(path, "write"))?;
     }

@@ -30,7 +30,7 @@ pub struct Damage {
     pub offset: u64,
     /// How long it is, in bytes.
     pub length: u64,
-    /// What was expected and what got.
+    /// What was expected and what was got.
     pub reason: String,
 }
 

@@ -117,6 +117,12 @@ impl Checkpoint {
         self.0.metadata.clone()
     }
 
+    /// What is odd about its files and does no harm.
+    #[getter]
+    fn notes(&self) -> Vec<String> {
+        self.0.notes.clone()
+    }
+
     fn tensors(&self) -> Vec<Tensor> {
         let tensors = self.0.tensors.iter().map(|tensor| Tensor {
             name: tensor.name.clone(),

@@ -15,7 +15,7 @@ create_exception!(
     weightstream,
     CheckpointError,
     WeightstreamError,
-    "A checkpoint that can't be used: names file, tensor, what was expected and what got."
+    "A checkpoint that can't be used: names file, tensor, what was expected and what was got."
 );
 create_exception!(
     weightstream,

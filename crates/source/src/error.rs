@@ -61,7 +61,7 @@ pub enum ReadErrorKind {
     /// Bytes came that can't be those that were written.
     #[error("they are damaged: {reason}")]
     Damaged {
-        /// What was expected and what got.
+        /// What was expected and what was got.
         reason: String,
     },
     /// The source was closed before it came to this range.
@@ -91,7 +91,7 @@ pub enum OpenError {
     Unavailable {
         /// The backend.
         backend: Backend,
-        /// What was tried and what got.
+        /// What was tried and what was got.
         reason: String,
     },
     /// A thread can't be started.

@@ -86,7 +86,7 @@ struct Machine<'p> {
 /// The tensors in `pickle` by name. Those in nested containers are named by their keys and numbers, joined by dots.
 ///
 /// # Errors
-/// Says what was expected and what got.
+/// Says what was expected and what was got.
 pub fn tensors(pickle: &[u8]) -> Result<Vec<(String, View)>, String> {
     let mut machine = Machine::new(pickle.len());
     let top = machine.run(pickle)?;

@@ -9,7 +9,7 @@ use weightstream_codec::{Element, decode, encode};
 use weightstream_source::sweep::{Range, sweep};
 
 use crate::CliError;
-use crate::context::{Context, Outcome};
+use crate::context::{self, Context, Outcome};
 use crate::size;
 use crate::table::Table;
 
@@ -29,7 +29,7 @@ pub struct Arguments {
 const ROUNDS: usize = 3;
 
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliError> {
-    let checkpoint = Checkpoint::open(&arguments.path)?;
+    let checkpoint = context::open(&arguments.path)?;
     let files: Vec<PathBuf> = checkpoint
         .contents
         .iter()

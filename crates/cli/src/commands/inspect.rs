@@ -8,7 +8,7 @@ use weightstream::{Checkpoint, Form, Tensor};
 use weightstream_checkpoint::packed::{Code, Packed};
 
 use crate::CliError;
-use crate::context::{Context, Outcome};
+use crate::context::{self, Context, Outcome};
 use crate::size;
 use crate::table::Table;
 
@@ -26,7 +26,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliError> {
-    let checkpoint = Checkpoint::open(&arguments.path)?;
+    let checkpoint = context::open(&arguments.path)?;
     let ties = ties(&checkpoint.tensors);
     if arguments.json {
         let whole = as_json(&arguments.path, &checkpoint, &ties);

@@ -7,7 +7,7 @@ use weightstream::{Checkpoint, Forecast, Form, Pace, fit, forecast};
 use weightstream_source::sweep::{Range, sweep};
 
 use crate::CliError;
-use crate::context::{Context, Outcome};
+use crate::context::{self, Context, Outcome};
 use crate::size;
 use crate::usage::Usage;
 
@@ -46,7 +46,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliError> {
-    let checkpoint = Checkpoint::open(&arguments.path)?;
+    let checkpoint = context::open(&arguments.path)?;
     let usage = Usage::guess(&checkpoint, &arguments.path)?;
     let mut pace = Pace {
         read: 1e9,

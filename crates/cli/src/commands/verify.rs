@@ -7,7 +7,7 @@ use weightstream_pack::verify;
 
 use crate::CliError;
 use crate::bar::Bar;
-use crate::context::{Context, Outcome};
+use crate::context::{self, Context, Outcome};
 use crate::size;
 
 /// Read all of a checkpoint and check it.
@@ -26,7 +26,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, context: &mut Context) -> Result<Outcome, CliError> {
     let path = arguments.path.display();
-    let checkpoint = Checkpoint::open(&arguments.path)?;
+    let checkpoint = context::open(&arguments.path)?;
     let Some(packed) = &checkpoint.packed else {
         let read = read_all(&checkpoint)?;
         writeln!(

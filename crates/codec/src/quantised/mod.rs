@@ -98,7 +98,7 @@ impl fmt::Display for Quantised {
     }
 }
 
-/// Blocks that can't be dequantised: what was expected and what got.
+/// Blocks that can't be dequantised: what was expected and what was got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 #[allow(missing_docs)] // the fields are what the message says

@@ -34,6 +34,7 @@ pub(super) const OPERATORS: super::Family = &[
         one(matmul(c, a.tensor("self")?, a.tensor("other")?)?)
     }),
     ("aten.einsum.default", einsum::einsum),
+    ("aten.bilinear.default", bilinear),
 ];
 
 /// y = x Wᵀ + b, for x of shape (…, in), W of shape (out, in) or (in), b of shape (out).
@@ -69,6 +70,38 @@ fn linear(context: &Context, arguments: Arguments) -> Results {
             })
         }
         _ => Err(wrong_shape("a weight of one or two dimensions", weight)),
+    }
+}
+
+/// y_o = x₁ᵀ W_o x₂ + b_o, for x₁ of shape (…, in₁), x₂ of shape (…, in₂), W of shape (out, in₁, in₂), b of shape (out).
+fn bilinear(context: &Context, arguments: Arguments) -> Results {
+    let (left, right) = (arguments.tensor("input1")?, arguments.tensor("input2")?);
+    let weight = arguments.tensor("weight")?;
+    if weight.rank() != 3 {
+        return Err(wrong_shape("a weight of three dimensions", weight));
+    }
+    for input in [left, right] {
+        if input.rank() == 0 {
+            return Err(wrong_shape("at least one dimension", input));
+        }
+    }
+    // A row for each of W's matrices, and then a column.
+    let rows = left.unsqueeze(left.rank() - 1)?;
+    let rows = rows.unsqueeze(rows.rank() - 2)?;
+    let columns = right.unsqueeze(right.rank() - 1)?;
+    let columns = columns.unsqueeze(columns.rank())?;
+    let result = matmul(context, &matmul(context, &rows, weight)?, &columns)?;
+    let result = result.squeeze(result.rank() - 1)?;
+    let result = result.squeeze(result.rank() - 1)?;
+    match arguments.optional_tensor("bias")? {
+        None => one(result),
+        Some(bias) => one(map2::<f32, f32>(
+            context,
+            result.dtype(),
+            result.shape(),
+            [&result, bias],
+            |a, b| a + b,
+        )?),
     }
 }
 

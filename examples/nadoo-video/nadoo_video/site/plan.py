@@ -25,7 +25,7 @@ NAMES = [kind[0] for kind in KINDS]
 
 
 class PlanError(ValueError):
-    """A plan that can't be followed; says which step, what was expected and what got."""
+    """A plan that can't be followed; says which step, what was expected and what was got."""
 
 
 @dataclass(frozen=True)

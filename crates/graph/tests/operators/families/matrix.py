@@ -97,3 +97,13 @@ def cases():
         case("einsum.default", "bij,bjk->ik", [tensor(dtype, [2, 3, 4]), tensor(dtype, [2, 4, 3])])
         case("einsum.default", "i,j->ij", [tensor(dtype, [3]), tensor(dtype, [2])])
     case("vdot.default", tensor(torch.float32, [4]), tensor(torch.float32, [4]), tolerance=8)
+    for dtype in REALS:
+        for batch, bias in [([3], True), ([2, 3], False), ([], True)]:
+            case(
+                "bilinear.default",
+                tensor(dtype, [*batch, 4]),
+                tensor(dtype, [*batch, 5]),
+                tensor(dtype, [6, 4, 5]),
+                tensor(dtype, [6]) if bias else None,
+                tolerance=12,
+            )
