@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "operators.md"
 
 
 def core_operators():
-    """The names of all operators that torch tags as core; those that compute with sizes are none of a graph's."""
+    """The names of all operators that torch tags as core, but for those that compute with sizes."""
     for name in torch.ops.aten:
         if name.startswith("sym_"):
             continue

@@ -76,7 +76,7 @@ def test_what_does_not_fit_leaves_the_module_as_it_is(tmp_path):
     save_file({"kernel": torch.ones(8, 8), "another": torch.ones(1)}, tmp_path / "m.safetensors")
     module = Kernel(8, 8)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    with pytest.raises(ws.CheckpointError, match='Unexpected key.*"another"'):
+    with pytest.raises(ws.CheckpointError, match=r'Unexpected key.*"another"'):
         ws.stream(module, tmp_path / "m.safetensors", "16MiB")
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 

@@ -1,4 +1,4 @@
-"""What PyTorch does around a model: inference mode, TorchScript, distribution, layers that convert themselves."""
+"""What PyTorch does around a model: inference mode, TorchScript, distribution, layers that change dtype."""
 
 import pytest
 import torch
@@ -66,6 +66,16 @@ def test_a_layer_converts_itself(file, reference):
     assert model.layer.weight.dtype == torch.float32
     with pytest.raises(TypeError, match="is streamed"):
         ws.stream(module(), save(file), "16MiB").half()
+
+
+def test_a_small_layer_is_converted_by_its_user(file, reference):
+    model = ws.stream(module(), file, "16MiB")
+    model[0].double()
+    reference[0].double()
+    with torch.no_grad():
+        assert torch.equal(model[0](X.double()), reference[0](X.double()))
+    with pytest.raises(TypeError, match="can't be moved to meta"):
+        model[2].to("meta")
 
 
 def save(file):

@@ -26,7 +26,7 @@ from weightstream.handing_over import handed_over
 from weightstream.lazy import Lazy
 from weightstream.memory import parse_memory
 from weightstream.opened import Opened
-from weightstream.parameters import Slot, match, place, refuse_meta, settle, slots
+from weightstream.parameters import Slot, match, place, refuse_meta, refuse_unrelated, settle, slots
 from weightstream.protection import Whole, protect_module
 from weightstream.report import Stats
 from weightstream.state_dict_hooks import has_hooks, through_hooks
@@ -155,12 +155,17 @@ def stream(
         wanted = _renamed(name, prefix, keys)
         if wanted is not None:
             tensors[wanted] = stored
+    finish = None
     if has_hooks(module):
         sources, finish = through_hooks(module, tensors, opened, strict)
-        start(module, opened.contents, match(module, sources, strict=False))
-        finish()
+        pairs = match(module, sources, strict=False)
     else:
-        start(module, opened.contents, match(module, tensors, strict))
+        pairs = match(module, tensors, strict)
+    if not pairs:
+        refuse_unrelated(module, tensors)
+    start(module, opened.contents, pairs)
+    if finish is not None:
+        finish()
     return module
 
 
@@ -168,9 +173,9 @@ def _refuse_scripted(module: nn.Module) -> None:
     for name, child in module.named_modules():
         if isinstance(child, torch.jit.ScriptModule):
             raise TypeError(
-                f"{name or 'module'}: expected a module whose code is Python, got a TorchScript one: stream the "
-                "module that it was made of (torch.jit.trace takes a streamed one), or export that one and open "
-                "the program with weightstream.Program"
+                f"{name or 'module'}: expected a module whose code is Python, got a TorchScript one: stream "
+                "the module that it was made of (torch.jit.trace takes a streamed one), or export that one "
+                "and open the program with weightstream.Program"
             )
 
 

@@ -41,15 +41,15 @@ class Freezing:
             names, self._untold = self._untold, []
         if names:
             _logger.warning(
-                "a backward pass comes through %s and %d more weights that are streamed: they are frozen and get "
-                "no gradients; inputs and other parameters do. model.requires_grad_(True) afterwards has "
+                "a backward pass comes through %s and %d more weights that are streamed: they are frozen and "
+                "get no gradients; inputs and other parameters do. model.requires_grad_(True) afterwards has "
                 "gradients of them kept",
                 names[0],
                 len(names) - 1,
             )
 
     def watch(self, tensor: torch.Tensor, name: str, holds: Holds) -> None:
-        """Freeze all weights, once, where a gradient of `tensor` would be kept; one that `holds` no more is let be."""
+        """Freeze all weights, once, where a gradient of `tensor` would be kept while it `holds`."""
         if tensor.requires_grad and not self._frozen:
             self._watched.append((weakref.ref(tensor), name, holds))
             tensor.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]

@@ -28,7 +28,7 @@ class Hook:
     def __name__(self) -> str:
         """What torch.jit.script asks of hooks before it compiles them."""
         raise _Unscriptable(
-            f"{type(self).__name__}: a streamed model can't be scripted, but torch.jit.trace and torch.export take it"
+            f"{type(self).__name__}: a streamed model can't be scripted; jit.trace and torch.export take it"
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

@@ -126,11 +126,11 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
             continue
         # load_state_dict copies tied names one after another: the last one stays.
         name = present[-1]
-        stored, expected = tensors[name], tuple(slot.tensor.shape)
-        if stored.shape != expected:
+        stored, wanted = tensors[name], tuple(slot.tensor.shape)
+        if stored.shape != wanted:
             wrong.append(
                 f"size mismatch for {name}: copying a param with shape {list(stored.shape)} from checkpoint, "
-                f"the shape in current model is {list(expected)}."
+                f"the shape in current model is {list(wanted)}."
             )
         elif problem := _unfit(slot, name):
             wrong.append(problem)
@@ -145,14 +145,20 @@ def match(module: nn.Module, tensors: Mapping[str, Source], strict: bool) -> lis
             f"make the module match first: module.to({stored_dtype})."
         )
     unexpected = [name for name in tensors if name not in used] if strict else []
-    if not strict and not used and tensors and (expected := [name for slot in slots(module) for name in slot.names]):
-        raise CheckpointError(
-            f"{type(module).__name__}: expected a checkpoint with one of its weights at least ({expected[0]!r}, ...), "
-            f"got one with none of them ({next(iter(tensors))!r}, ...): prefix= and keys= give names another form"
-        )
     if error := failure(type(module).__name__, unexpected, missing, wrong):
         raise error
     return pairs
+
+
+def refuse_unrelated(module: nn.Module, names: Iterable[str]) -> None:
+    """Raise CheckpointError where a checkpoint with tensors of these `names` has none for `module`."""
+    expected = next((slot.names[0] for slot in slots(module)), None)
+    got = next(iter(names), None)
+    if expected is not None:
+        raise CheckpointError(
+            f"{type(module).__name__}: expected a checkpoint with one of its weights at least ({expected!r}, "
+            f"...), got one with none of them ({got!r}, ...): prefix= and keys= give names another form"
+        )
 
 
 def failure(

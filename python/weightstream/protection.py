@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from weightstream.freezing import Freezing
+from weightstream.freezing import Freezing, Holds
 from weightstream.memory import format_bytes, free_memory
 
 _logger = logging.getLogger("weightstream")
@@ -108,7 +108,7 @@ def is_streamed(tensor: torch.Tensor) -> bool:
 
 
 def _share_of(tensor: torch.Tensor) -> _Share | None:
-    """What marks a streamed tensor; the mark of one whose user has given it other memory (`.data`) comes off."""
+    """What marks a streamed tensor; one whose user has given it other memory (`.data`) loses its mark."""
     share = tensor.__dict__.get("__deepcopy__")
     if not isinstance(share, _Share):
         return None
@@ -136,6 +136,8 @@ class _Share:
     def __init__(self, address: int, stream: Any, name: str, freezing: Freezing, is_written: bool) -> None:
         self.stream = stream
         self.address = address  # on a device it can't be asked of the tensor at any time
+        # It refers to no stream: the tensor's hooks keep it.
+        self.holds: Holds = (lambda tensor: True) if is_on_device(stream) else _At(address)
         self.whole: Whole | None = None
         self._name, self._freezing, self._is_written = name, freezing, is_written
         self._tensor: weakref.ref[torch.Tensor] | None = None
@@ -145,10 +147,6 @@ class _Share:
         self._tensor = weakref.ref(tensor)  # weak: no cycle may keep the memory from being released
         tensor.__dict__.update(__deepcopy__=self, __reduce_ex__=_Pickling(tensor))
         self._freezing.watch(tensor, self._name, self.holds)
-
-    def holds(self, tensor: torch.Tensor) -> bool:
-        """Whether the tensor has still the memory that it was marked with."""
-        return is_on_device(self.stream) or tensor.data_ptr() == self.address
 
     def __call__(self, memo: dict[int, Any]) -> torch.Tensor:
         tensor = self._tensor() if self._tensor is not None else None
@@ -167,6 +165,16 @@ class _Share:
         return copied
 
 
+class _At:
+    """Whether a tensor still has the memory at this address."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __call__(self, tensor: torch.Tensor) -> bool:
+        return tensor.data_ptr() == self._address
+
+
 class _Pickling:
     """A tensor's __reduce_ex__, refused while it is streamed."""
 
@@ -176,7 +184,9 @@ class _Pickling:
     def __call__(self, protocol: Any) -> Any:
         tensor = self._tensor()
         assert tensor is not None, "a tensor that is being pickled is alive"
-        return refuse_pickle() if is_streamed(tensor) else tensor.__reduce_ex__(protocol)
+        if is_streamed(tensor):
+            return refuse_pickle()
+        return tensor.__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
 
 
 def is_on_device(stream: Any) -> bool:
@@ -233,8 +243,8 @@ class _Apply:
 def _may_convert(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> bool:
     """Whether `change` gives the weights of one small layer another dtype.
 
-    Models do that themselves (a router that computes in float32, whatever the others do): the layer's weights are
-    ordinary ones from then on.
+    Models do that themselves (a router that computes in float32, whatever the others do): the layer's
+    weights are ordinary ones from then on.
     """
     if next(module.children(), None) is not None:
         return False
@@ -246,7 +256,8 @@ def _may_convert(module: nn.Module, change: Callable[[torch.Tensor], torch.Tenso
         (changed := change(probe)).dtype != probe.dtype and changed.device == probe.device for probe in probes
     ):
         names = ", ".join(name for name, _ in module.named_parameters())
-        _logger.info("a %s's %s leave their stream: converted, they stay in memory", type(module).__name__, names)
+        kind = type(module).__name__
+        _logger.info("a %s's %s leave their stream: converted, they stay in memory", kind, names)
         return True
     return False
 

@@ -1,8 +1,8 @@
 """What the hooks of a module make of a checkpoint when it is loaded: other names, other tensors.
 
-Modules rename and convert what older versions of them have saved, in hooks and overrides of their own. These run
-as in `load_state_dict`, on a copy of the module without memory and with lazy tensors, so that they read nothing
-and the module itself stays as it is until all fits.
+Modules rename and convert what older versions of them have saved, in hooks and overrides of their own.
+These run as in `load_state_dict`, on a copy of the module without memory and with lazy tensors, so that they
+read nothing and the module itself stays as it is until all fits.
 """
 
 from __future__ import annotations
@@ -54,10 +54,7 @@ def through_hooks(
     except RuntimeError as error:
         raise CheckpointError(str(error)) from error
     sources = {
-        name: _source(slot.tensor)
-        for slot in slots(shadow)
-        if not slot.tensor.is_meta
-        for name in slot.names
+        name: _source(slot.tensor) for slot in slots(shadow) if not slot.tensor.is_meta for name in slot.names
     }
 
     def finish() -> None:
@@ -86,7 +83,7 @@ def _without_memory(module: nn.Module) -> nn.Module:
 
 
 def _extra_states(module: nn.Module, state_dict: Mapping[str, Lazy]) -> Iterator[tuple[str, torch.Tensor]]:
-    """What `set_extra_state` of each submodule, by its path, is given; only tensors can be in a checkpoint."""
+    """What `set_extra_state` of each submodule is given, by its path: tensors, as all in a checkpoint."""
     for path, child in module.named_modules():
         name = f"{path}.{_EXTRA_STATE}" if path else _EXTRA_STATE
         if type(child).set_extra_state is not nn.Module.set_extra_state and name in state_dict:

@@ -1,7 +1,8 @@
-"""Checkpoints of many models: which of them load, and which give the bits that the library's own loading gives.
+"""Checkpoints of many models: which of them load, and which give the bits that the library's loading gives.
 
-`python -m tests.zoo loading` saves every specimen, loads it with its library and with weightstream, and compares
-what both compute. A specimen that can't be built, saved, loaded or called without weightstream isn't counted.
+`python -m tests.zoo loading` saves every specimen, loads it with its library and with weightstream, and
+compares what both compute. A specimen that can't be built, saved, loaded or called without weightstream isn't
+counted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def main() -> None:
     """Run collections and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.zoo loading", description=__doc__)
     catalogue.add_choice(parser)
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="what is loaded as; fp32 where left out")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="of the loaded models")
     parser.add_argument("--out", type=Path, help="file for a line of JSON per specimen")
     given = parser.parse_args()
     warm_up()
@@ -154,7 +155,9 @@ def computed(model: nn.Module, args: Any, kwargs: Any) -> list[Any]:
 
 
 def _plain(result: Any) -> Any:
-    return dict(result) if hasattr(result, "keys") else vars(result) if hasattr(result, "__dict__") else result
+    if hasattr(result, "keys"):
+        return dict(result)
+    return vars(result) if hasattr(result, "__dict__") else result
 
 
 def same(given: list[Any], expected: list[Any]) -> bool:

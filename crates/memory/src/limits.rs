@@ -3,6 +3,7 @@
 use std::io;
 
 /// What to say after `cause`: nothing where it is not that something has run out.
+#[expect(clippy::disallowed_methods, reason = "the file is the kernel's")]
 pub fn limits(cause: &io::Error) -> String {
     match cause.raw_os_error() {
         Some(libc::ENOMEM) => {

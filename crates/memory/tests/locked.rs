@@ -1,5 +1,6 @@
 //! A process whose memory is locked: what is reserved must not become memory.
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

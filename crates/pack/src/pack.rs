@@ -201,7 +201,7 @@ fn copy_companions(source: &Path, destination: &Path, options: &Options) -> Resu
 enum Finished {
     Nothing,
     /// The one that is wanted: all of it was read just now, and is right.
-    Right(Packed),
+    Right(Box<Packed>),
     /// The one that is wanted, but for damage; it opens no more.
     Damaged(Vec<Record>),
     /// Another one, which opens no more.
@@ -234,7 +234,7 @@ fn finished(
         if let Ok(packed) = Packed::open(&path)
             && verify(&packed, options.jobs, on_progress)?.0 == 0
         {
-            return Ok(Finished::Right(packed));
+            return Ok(Finished::Right(Box::new(packed)));
         }
         Finished::Damaged(records(&manifest))
     };

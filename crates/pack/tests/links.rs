@@ -1,5 +1,5 @@
 //! What travels along with weights lies in the model's folder, or in the cache of the hub that this is part of.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Several that write into one folder at once: one does, the others are told, and what is there is right.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! What an earlier run has left is used only where it was made of the very same files, and only after it was read.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod common;
 

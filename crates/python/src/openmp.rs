@@ -51,6 +51,7 @@ extern "C" fn unblock(_: *mut c_void) {
 }
 
 /// Whether a thread of this process has the signal of touches blocked.
+#[expect(clippy::disallowed_methods, reason = "the files are the kernel's")]
 fn anyone_blocks() -> bool {
     let Ok(tasks) = fs::read_dir(TASKS) else {
         return false;

@@ -102,7 +102,7 @@ fn likelihood(
     at: impl Fn(usize, usize) -> f64,
 ) -> f64 {
     let class = |place: usize| {
-        if place % 2 == 0 {
+        if place.is_multiple_of(2) {
             blank
         } else {
             target[place / 2]

@@ -174,7 +174,7 @@ fn mirrored(
         }
     }
     // What belongs to a real signal has no imaginary part there.
-    for place in [Some(0), (length % 2 == 0).then_some(length / 2)]
+    for place in [Some(0), (length.is_multiple_of(2)).then_some(length / 2)]
         .into_iter()
         .flatten()
     {
