@@ -36,7 +36,10 @@ def handed_over(path: Path, config: Mapping[str, Any], given: Mapping[str, Any])
     try:
         with in_proportion(path, config):
             yield
-    except _NOT_OF_THE_CHECKPOINT:
+    except _NOT_OF_THE_CHECKPOINT as error:
+        if type(error) is OSError and error.errno is None:
+            # A library's words for files that it looked for, where the system itself has nothing to say.
+            raise CheckpointError(f"{path}: {error}") from error
         raise
     except Exception as error:
         said = str(error)

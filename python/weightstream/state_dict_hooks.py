@@ -8,6 +8,7 @@ read nothing and the module itself stays as it is until all fits.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 
@@ -29,14 +30,16 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def _changes(module: nn.Module) -> bool:
-    kind = type(module)
-    loads = kind._load_from_state_dict
     return (
         bool(module._load_state_dict_pre_hooks)
         or bool(module._load_state_dict_post_hooks)
-        or not loads.__module__.startswith("torch.")
-        or kind.set_extra_state is not nn.Module.set_extra_state
+        or _loads_itself(module)
+        or type(module).set_extra_state is not nn.Module.set_extra_state
     )
+
+
+def _loads_itself(module: nn.Module) -> bool:
+    return not type(module)._load_from_state_dict.__module__.startswith("torch.")
 
 
 def through_hooks(
@@ -47,7 +50,11 @@ def through_hooks(
     Raises CheckpointError in the words of `load_state_dict`, which are the hooks' too.
     """
     shadow = _without_memory(module)
-    state_dict = {name: Lazy(stored, holder) for name, stored in tensors.items()}
+    state_dict = OrderedDict((name, Lazy(stored, holder)) for name, stored in tensors.items())
+    # A checkpoint doesn't say which version of the module wrote it: the present one, for those who ask.
+    state_dict._metadata = {  # type: ignore[attr-defined]
+        path: {"version": child._version} for path, child in shadow.named_modules() if _loads_itself(child)
+    }
     extra = dict(_extra_states(shadow, state_dict))
     try:
         shadow.load_state_dict(state_dict, strict=strict, assign=True)

@@ -6,9 +6,8 @@ import inspect
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 
-from tests.zoo.specimens import Made, Specimen
+from tests.zoo.specimens import Made, Specimen, check_size
 
 #: Words in the names of a family's smaller models, the smallest first.
 SMALL = [
@@ -32,8 +31,6 @@ SMALL = [
     "a0",
     "_t",
 ]
-#: The most parameters of a model that is built.
-LARGEST = 120_000_000
 
 
 def torchvision_specimens() -> Iterator[Specimen]:
@@ -93,10 +90,3 @@ def made_by_timm(name: str) -> Made:
         check_size(timm.create_model(name))
     model = timm.create_model(name)
     return model, (torch.rand(1, *model.default_cfg["input_size"]),), {}
-
-
-def check_size(model: nn.Module) -> None:
-    """Refuses what would take more memory than a test machine has to spare."""
-    count = sum(parameter.numel() for parameter in model.parameters())
-    if count > LARGEST:
-        raise ValueError(f"expected at most {LARGEST} parameters, got {count}")

@@ -13,6 +13,10 @@ from torch import nn
 Made = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
 
 
+#: The most parameters of a model that is built.
+LARGEST = 120_000_000
+
+
 @dataclass(frozen=True)
 class Specimen:
     """One model of a collection; `make` builds it and its inputs, the same ones at every call."""
@@ -31,3 +35,10 @@ class Specimen:
                 if parameter.is_floating_point() and parameter.numel() and not parameter.std() > 0.005:
                     parameter.add_(torch.randn_like(parameter), alpha=0.03)
         return module, args, kwargs
+
+
+def check_size(model: nn.Module) -> None:
+    """Refuses what would take more memory than a test machine has to spare."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > LARGEST:
+        raise ValueError(f"expected at most {LARGEST} parameters, got {count}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tests.zoo.specimens import Made, Specimen
+from tests.zoo.specimens import Made, Specimen, check_size
 
 #: Sizes of tiny models, by the names that configurations have for them.
 SIZES = {
@@ -108,6 +109,8 @@ def make(kind: str, name: str) -> Made:
     for rule in (SIZES, DEPTHS):
         try:
             config = shrunk(CONFIG_MAPPING[kind], rule)
+            with torch.device("meta"):
+                check_size(getattr(transformers, name)._from_config(copy.deepcopy(config)))
             model = getattr(transformers, name)._from_config(config).eval()
             given = inputs(model, config)
             with torch.no_grad():
