@@ -85,5 +85,6 @@ def test_nothing_is_left_behind_by_streaming_and_closing(deep):
         assert last[kind] <= first[kind], (first, last)
     # What 50 rounds left behind would come to 50 times this or more; malloc's arenas come and go by a few.
     assert last["mappings"] < first["mappings"] + 25, (first, last)
-    assert last["addresses"] < first["addresses"] + 5 * 192 * MIB, (first, last)
+    # The heap too: `empty` leaves it 1 to 3 GB of free addresses, with nothing of them in memory.
+    assert last["addresses"] < first["addresses"] + 25 * 192 * MIB, (first, last)
     assert last["memory"] < first["memory"] + 2 * MIB, (first, last)

@@ -46,10 +46,9 @@ def test_every_dtype(tmp_path, word):
     assert module.weight.untyped_storage().nbytes() == len(data)
 
 
-@pytest.mark.parametrize("word", ["F4", "F6_E2M3"])
-def test_dtypes_below_a_byte_are_refused(tmp_path, word):
-    write(tmp_path / "w.safetensors", word, [2, 4], bytes(4 if word == "F4" else 6))
-    with pytest.raises(ws.errors.CheckpointError, match=word):
+def test_dtypes_that_torch_lacks_are_refused(tmp_path):
+    write(tmp_path / "w.safetensors", "F6_E2M3", [2, 4], bytes(6))
+    with pytest.raises(ws.errors.CheckpointError, match="F6_E2M3"):
         ws.stream(Holder(weight=torch.zeros(2, 4)), tmp_path / "w.safetensors")
 
 
