@@ -37,17 +37,17 @@ class Opened:
 
         Raises CheckpointError where the file is damaged.
         """
-        path = os.path.realpath(path)
-        if path not in self._files:
+        place = os.path.realpath(path)
+        if place not in self._files:
             index = Index.open(path)
             before = 0 if self._contents is None else len(self._contents)
             tensors = {name: stored.behind(before) for name, stored in index.tensors.items()}
             self._contents = (
                 index.contents if self._contents is None else self._contents.joined(index.contents)
             )
-            self._files[path] = Index(self._contents, tensors, index.metadata)
+            self._files[place] = Index(self._contents, tensors, index.metadata)
             self._tensors += tensors.values()
-        return self._files[path]
+        return self._files[place]
 
     def lazies(self, path: str | os.PathLike[str]) -> dict[str, Lazy]:
         """The file's tensors, none of them read."""

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import tqdm
 import weightstream as ws
 from support.budget import LEAST
 from torch import nn
@@ -169,6 +170,8 @@ def held() -> dict[str, int]:
 
 def cycles(file: str) -> None:
     """A thousand times streamed and closed."""
+    # Where a first pass takes so long that its progress is shown, this would start a thread for good.
+    tqdm.monitor_interval = 0
     model = build(64, 4)
     given = torch.randn(1, 64)
     results = []
