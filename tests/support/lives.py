@@ -171,7 +171,7 @@ def held() -> dict[str, int]:
 def cycles(file: str) -> None:
     """A thousand times streamed and closed."""
     # Where a first pass takes so long that its progress is shown, this would start a thread for good.
-    tqdm.monitor_interval = 0
+    tqdm.tqdm.monitor_interval = 0
     model = build(64, 4)
     given = torch.randn(1, 64)
     results = []
