@@ -57,8 +57,9 @@ def test_a_thousand_cycles_leave_nothing_behind(live):
     assert run.returncode == 0, run.stderr[-3000:]
     first, last = json.loads(run.stdout.splitlines()[-1])
     print(first, last)
-    for kind in ("threads", "descriptors"):
-        assert last[kind] <= first[kind], (first, last)
+    assert last["descriptors"] <= first["descriptors"], (first, last)
+    # One that is not of the streams comes and stays in some runs; 900 rounds would leave 900.
+    assert last["threads"] <= first["threads"] + 1, (first, last)
     # malloc's arenas come and go. Ten thousand streams are counted in crates/weightstream/tests/cycles.rs.
     assert last["mappings"] < first["mappings"] + 30, (first, last)
     assert last["addresses"] < first["addresses"] + 256 * MIB, (first, last)
