@@ -28,6 +28,8 @@ _logger = logging.getLogger("weightstream")
 _WORTH_ASKING = 64 * 2**20
 # Of copies nobody has asked for all of them together.
 _WORTH_TELLING = 8 * 2**20
+# Bytes of the weights of a layer that may leave the stream to be converted.
+_SMALL_LAYER = 8 * 2**20
 
 
 class Whole:
@@ -227,15 +229,13 @@ class _Apply:
     def __call__(self, change: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> nn.Module:
         module = self._module()
         assert module is not None, "a module whose method is called is alive"
-        if _may_convert(module, change):
-            type(module)._apply(module, change, recurse)  # type: ignore[no-untyped-call]
-            return module
-        tried = set()
-        for name, tensor in streamed_tensors(module):
-            kind = (tensor.dtype, tensor.dim())
-            if kind not in tried:
-                tried.add(kind)
-                _refuse_change(name, tensor, change)
+        if not _may_convert(module, change):
+            tried = set()
+            for name, tensor in streamed_tensors(module):
+                kind = (tensor.dtype, tensor.dim())
+                if kind not in tried:
+                    tried.add(kind)
+                    _refuse_change(name, tensor, change)
         type(module)._apply(module, change, recurse)  # type: ignore[no-untyped-call]
         return module
 
@@ -249,21 +249,26 @@ def _may_convert(module: nn.Module, change: Callable[[torch.Tensor], torch.Tenso
     if next(module.children(), None) is not None:
         return False
     weights = [tensor for _, tensor in streamed_tensors(module)]
-    if not weights or sum(weight.nbytes for weight in weights) > _WORTH_TELLING:
+    if not weights or sum(weight.nbytes for weight in weights) > _SMALL_LAYER:
         return False
-    probes = [torch.zeros([2] * weight.dim(), dtype=weight.dtype, device=weight.device) for weight in weights]
-    if all(
-        (changed := change(probe)).dtype != probe.dtype and changed.device == probe.device for probe in probes
-    ):
-        names = ", ".join(name for name, _ in module.named_parameters())
-        kind = type(module).__name__
-        _logger.info("a %s's %s leave their stream: converted, they stay in memory", kind, names)
-        return True
-    return False
+    for weight in weights:
+        probe = _probe(weight)
+        changed = change(probe)
+        if changed.dtype == probe.dtype or changed.device != probe.device:
+            return False
+    names = ", ".join(name for name, _ in module.named_parameters())
+    kind = type(module).__name__
+    _logger.info("a %s's %s leave their stream: converted, they stay in memory", kind, names)
+    return True
+
+
+def _probe(tensor: torch.Tensor) -> torch.Tensor:
+    """A small tensor to which what is done to `tensor` can be done first."""
+    return torch.zeros([2] * tensor.dim(), dtype=tensor.dtype, device=tensor.device)
 
 
 def _refuse_change(name: str, tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    probe = torch.zeros([2] * tensor.dim(), dtype=tensor.dtype, device=tensor.device)
+    probe = _probe(tensor)
     changed = change(probe)
     # Memory of a GPU always says that it is shared.
     shared = probe.device.type == "cpu" and probe.is_shared()  # type: ignore[no-untyped-call]

@@ -34,12 +34,16 @@ def _changes(module: nn.Module) -> bool:
         bool(module._load_state_dict_pre_hooks)
         or bool(module._load_state_dict_post_hooks)
         or _loads_itself(module)
-        or type(module).set_extra_state is not nn.Module.set_extra_state
+        or _has_extra_state(module)
     )
 
 
 def _loads_itself(module: nn.Module) -> bool:
     return not type(module)._load_from_state_dict.__module__.startswith("torch.")
+
+
+def _has_extra_state(module: nn.Module) -> bool:
+    return type(module).set_extra_state is not nn.Module.set_extra_state
 
 
 def through_hooks(
@@ -93,5 +97,5 @@ def _extra_states(module: nn.Module, state_dict: Mapping[str, Lazy]) -> Iterator
     """What `set_extra_state` of each submodule is given, by its path: tensors, as all in a checkpoint."""
     for path, child in module.named_modules():
         name = f"{path}.{_EXTRA_STATE}" if path else _EXTRA_STATE
-        if type(child).set_extra_state is not nn.Module.set_extra_state and name in state_dict:
+        if _has_extra_state(child) and name in state_dict:
             yield path, state_dict[name].read()

@@ -9,11 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.zoo.specimens import Specimen
+
 #: Seconds that one specimen may take.
 PATIENCE = 600
 
 #: What became of a specimen: a line of a table.
 Record = dict[str, str]
+
+
+def record(specimen: Specimen, result: str, detail: str = "", **form: str) -> Record:
+    """One line of a table; `form` says in which of its forms the specimen was."""
+    named = {"collection": specimen.collection, "name": specimen.name}
+    return named | form | {"result": result, "detail": detail}
+
+
+def write_records(path: Path | None, records: list[Record]) -> None:
+    """Write a line of JSON for each, where a file for them is wanted."""
+    if path is not None:
+        path.write_text("".join(json.dumps(one) + "\n" for one in records))
 
 
 def apart(work: Callable[[], Iterator[Record]], report: Path) -> list[Record]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import shutil
 import tempfile
 import traceback
@@ -23,7 +22,7 @@ from torch.utils import _pytree as pytree
 
 from tests.alignment import realigned
 from tests.zoo import catalogue
-from tests.zoo.apart import Record, apart
+from tests.zoo.apart import Record, apart, record, write_records
 from tests.zoo.programs import last_line
 from tests.zoo.specimens import Specimen
 
@@ -45,8 +44,7 @@ def main() -> None:
         for specimen in catalogue.chosen(parser, given):
             outcomes.append(alone(specimen, given.dtype, Path(scratch)))
             print("{collection} {name} {dtype}: {result} {detail}".format(**outcomes[-1]), flush=True)
-            if given.out:
-                given.out.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
+            write_records(given.out, outcomes)
     print(table(outcomes))
 
 
@@ -64,18 +62,7 @@ def alone(specimen: Specimen, dtype: str, folder: Path) -> Record:
     place = folder / specimen.collection / specimen.name
     told = apart(lambda: iter([outcome(specimen, dtype, place)]), place.with_suffix(".json"))
     shutil.rmtree(place, ignore_errors=True)
-    return told[0] if told else record(specimen, dtype, "died", "its process died or took too long")
-
-
-def record(specimen: Specimen, dtype: str, result: str, detail: str = "") -> Record:
-    """One line of the table."""
-    return {
-        "collection": specimen.collection,
-        "name": specimen.name,
-        "dtype": dtype,
-        "result": result,
-        "detail": detail,
-    }
+    return told[0] if told else record(specimen, "died", "its process died or took too long", dtype=dtype)
 
 
 def outcome(specimen: Specimen, dtype: str, folder: Path) -> Record:
@@ -87,19 +74,19 @@ def outcome(specimen: Specimen, dtype: str, folder: Path) -> Record:
         reference, ours, args, kwargs = load(specimen, DTYPES[dtype], folder)
         expected = computed(reference, args, kwargs)
         if not same(expected, computed(reference, args, kwargs)):
-            return record(specimen, dtype, "not counted", "it gives something else each time")
+            return record(specimen, "not counted", "it gives something else each time", dtype=dtype)
     except Exception:
-        return record(specimen, dtype, "not counted", last_line(traceback.format_exc()))
+        return record(specimen, "not counted", last_line(traceback.format_exc()), dtype=dtype)
     try:
         model = ours()
         if model.state_dict().keys() != reference.state_dict().keys():
-            return record(specimen, dtype, "differs", "other names of weights")
+            return record(specimen, "differs", "other names of weights", dtype=dtype)
         given = computed(model, args, kwargs)
         expected = computed(realigned(reference, model), args, kwargs)
         ws.close(model)
     except Exception as error:
-        return record(specimen, dtype, "refused", f"{type(error).__name__}: {error}")
-    return record(specimen, dtype, "same" if same(given, expected) else "differs")
+        return record(specimen, "refused", f"{type(error).__name__}: {error}", dtype=dtype)
+    return record(specimen, "same" if same(given, expected) else "differs", dtype=dtype)
 
 
 Loaded = tuple[nn.Module, Callable[[], nn.Module], Any, Any]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import json
 import re
 import tempfile
 import traceback
@@ -19,7 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tests.zoo import catalogue
-from tests.zoo.apart import Record, apart
+from tests.zoo.apart import Record, apart, record, write_records
 from tests.zoo.specimens import Specimen
 
 FORMS = ("exported", "decomposed")
@@ -42,8 +41,7 @@ def main() -> None:
         for specimen in catalogue.chosen(parser, given):
             outcomes += both_forms(specimen, given.keep or Path(scratch), keep=given.keep is not None)
             print(line(outcomes[-2:]), flush=True)
-            if given.out:
-                given.out.write_text("".join(json.dumps(one) + "\n" for one in outcomes))
+            write_records(given.out, outcomes)
     print(table(outcomes))
 
 
@@ -62,19 +60,8 @@ def both_forms(specimen: Specimen, folder: Path, keep: bool) -> list[Record]:
         lambda: (outcome(specimen, form, folder, keep) for form in FORMS), folder / f"{specimen.name}.json"
     )
     for form in FORMS[len(told) :]:
-        told.append(record(specimen, form, "not exported", "its process died or took too long"))
+        told.append(record(specimen, "not exported", "its process died or took too long", form=form))
     return told
-
-
-def record(specimen: Specimen, form: str, result: str, detail: str = "") -> Record:
-    """One line of the table."""
-    return {
-        "collection": specimen.collection,
-        "name": specimen.name,
-        "form": form,
-        "result": result,
-        "detail": detail,
-    }
 
 
 def outcome(specimen: Specimen, form: str, folder: Path, keep: bool = False) -> Record:
@@ -84,24 +71,24 @@ def outcome(specimen: Specimen, form: str, folder: Path, keep: bool = False) -> 
     program, data = folder / f"{specimen.name}.{form}.pt2", folder / f"{specimen.name}.{form}.pt"
     refused = program.with_suffix(".refused")
     if refused.exists():
-        return record(specimen, form, "not exported", refused.read_text())
+        return record(specimen, "not exported", refused.read_text(), form=form)
     if not data.exists():
         try:
             exported(specimen, form, program, data)
         except Exception:
             refused.write_text(last_line(traceback.format_exc()))
-            return record(specimen, form, "not exported", refused.read_text())
+            return record(specimen, "not exported", refused.read_text(), form=form)
     args, kwargs, expected = torch.load(data, weights_only=False)
     try:
         given = pytree.tree_leaves(ws.Program(program)(*args, **kwargs))
     except Exception as error:
-        return record(specimen, form, "refused", str(error))
+        return record(specimen, "refused", str(error), form=form)
     finally:
         if not keep:
             program.unlink()
             data.unlink()
     difference = compare(given, expected)
-    return record(specimen, form, "differs" if difference else "same", difference)
+    return record(specimen, "differs" if difference else "same", difference, form=form)
 
 
 def exported(specimen: Specimen, form: str, program: Path, data: Path) -> None:

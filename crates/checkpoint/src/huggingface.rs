@@ -208,7 +208,8 @@ impl ShardIndex {
         let shards: Vec<String> = shards.into_iter().collect();
         let mut renumbered = vec![0; named.len()];
         for (name, number) in named {
-            renumbered[number] = shards.partition_point(|shard| *shard < plain(&name));
+            let name = plain(&name);
+            renumbered[number] = shards.partition_point(|shard| *shard < name);
         }
         for (_, shard) in &mut weights {
             *shard = renumbered[*shard];

@@ -116,9 +116,9 @@ impl Checkpoint {
 
     /// Of tensors of one name takes that of the last shard, as libraries do, which load one shard after another.
     fn take_last(&mut self) {
-        let by_name = sorted_by_name(&self.tensors);
+        self.by_name = sorted_by_name(&self.tensors);
         let (mut dropped, mut first) = (BTreeSet::new(), None);
-        for pair in by_name.windows(2) {
+        for pair in self.by_name.windows(2) {
             let (one, other) = (&self.tensors[pair[0]], &self.tensors[pair[1]]);
             if one.name == other.name {
                 dropped.insert(pair[0]);
@@ -142,8 +142,8 @@ impl Checkpoint {
             let mut place = 0..;
             self.tensors
                 .retain(|_| place.next().is_some_and(|place| !dropped.contains(&place)));
+            self.by_name = sorted_by_name(&self.tensors);
         }
-        self.by_name = sorted_by_name(&self.tensors);
     }
 }
 

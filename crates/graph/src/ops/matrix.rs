@@ -44,16 +44,7 @@ fn linear(context: &Context, arguments: Arguments) -> Results {
     match weight.rank() {
         1 => {
             let result = matmul(context, input, weight)?;
-            match bias {
-                None => one(result),
-                Some(bias) => one(map2::<f32, f32>(
-                    context,
-                    result.dtype(),
-                    result.shape(),
-                    [&result, bias],
-                    |a, b| a + b,
-                )?),
-            }
+            biased(context, result, bias)
         }
         2 => {
             let result = multiplied(
@@ -93,7 +84,11 @@ fn bilinear(context: &Context, arguments: Arguments) -> Results {
     let result = matmul(context, &matmul(context, &rows, weight)?, &columns)?;
     let result = result.squeeze(result.rank() - 1)?;
     let result = result.squeeze(result.rank() - 1)?;
-    match arguments.optional_tensor("bias")? {
+    biased(context, result, arguments.optional_tensor("bias")?)
+}
+
+fn biased(context: &Context, result: Tensor, bias: Option<&Tensor>) -> Results {
+    match bias {
         None => one(result),
         Some(bias) => one(map2::<f32, f32>(
             context,
